@@ -1,0 +1,97 @@
+"""From measured values to verdicts, and from verdicts to a path through the tree (science.md, section 5)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from audio_engram.measurements import Measurement, write_text
+
+Verdict = Literal["pass", "fail", "undecided", "unattainable"]
+MIN_SPEAKERS = 3
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Criterion(_Frozen):
+    """A threshold with its reason: `metric` must lie `below` or `above` it."""
+
+    experiment: str
+    question: str
+    metric: str
+    relation: Literal["below", "above"]
+    threshold: float
+    reason: str
+
+    def judge(self, measured: Measurement, ceiling: Measurement | None = None) -> Verdict:
+        """The verdict on an interval: all of it on the good side, all on the bad side, or across the threshold.
+
+        A `ceiling` (what any model could reach) whose upper end misses the threshold makes the verdict
+        `unattainable`; only criteria `above` a threshold have one.
+        """
+        if ceiling is not None and ceiling.high is not None and ceiling.high < self.threshold:
+            return "unattainable"
+        if measured.low is None or measured.high is None or measured.n_speakers < MIN_SPEAKERS:
+            return "undecided"
+        sign = 1.0 if self.relation == "above" else -1.0
+        ends = sorted((sign * (measured.low - self.threshold), sign * (measured.high - self.threshold)))
+        if ends[0] > 0:
+            return "pass"
+        return "fail" if ends[1] <= 0 else "undecided"
+
+
+class Finding(_Frozen):
+    """A measured value beside its criterion, with the verdict in a word and in a sentence."""
+
+    criterion: Criterion
+    measured: Measurement
+    verdict: Verdict
+    label: str = ""
+    words: str
+    would_change: str
+    ceiling: Measurement | None = None
+
+
+class Turn(_Frozen):
+    """One question of the tree with the answer taken and why."""
+
+    question: str
+    answer: Literal["yes", "no", "open"]
+    because: str
+
+
+class Prior(_Frozen):
+    """A hypothesis with the probability given to it beforehand, and its Brier score once there is an outcome."""
+
+    hypothesis: str
+    probability: float
+    outcome: bool | None
+    brier: float | None
+
+
+class Decision(_Frozen):
+    """The path through the tree and what follows from it."""
+
+    headline: str
+    advice: str
+    path: tuple[Turn, ...]
+    findings: tuple[Finding, ...]
+    priors: tuple[Prior, ...]
+    warnings: tuple[str, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write `decision.json`, atomically."""
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Decision":
+        """Read what `write` wrote."""
+        return cls.model_validate_json(path.read_text())
+
+    def __str__(self) -> str:
+        lines = [self.headline, ""]
+        lines += [f"  {f.verdict:12} {f.criterion.experiment:15} {f.words}" for f in self.findings]
+        lines += ["", *(f"  {t.question} {t.answer}: {t.because}" for t in self.path), "", self.advice]
+        return "\n".join(lines + [f"Warning: {w}" for w in self.warnings])
