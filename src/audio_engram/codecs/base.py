@@ -1,0 +1,219 @@
+"""What a codec is, and how one is found by its name.
+
+A codec is a frozen encoder and decoder. Everything downstream knows it by the attributes and methods of `Codec`
+alone, so another representation is another codec and never another pipeline.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from audio_engram.errors import MissingError, UsageError
+
+Option = str | int | float | bool
+
+BUILT_IN = {
+    "mel": "audio_engram.codecs.mel:MelCodec",
+    "lyra": "audio_engram.codecs.lyra:LyraCodec",
+}
+ENTRY_POINT_GROUP = "audio_engram.codecs"
+
+
+class CodecConfig(BaseModel):
+    """Which codec, with which weights, read at which tap."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("mel", description="built-in or installed codec, or package.module:Class")
+    weights: str = Field("", description="file or folder with the weights, for codecs that have any")
+    tap: str = Field("", description="which tensor of the codec is the latent; empty: the codec's default")
+    frame_rate: float = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
+    stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
+    options: dict[str, Option] = Field({}, description="further keyword arguments of the codec's class")
+
+
+class Codec(nn.Module, ABC):
+    """A frozen encoder and decoder between audio and a sequence of continuous latents.
+
+    A subclass sets the attributes and writes `analyse` and `decode`. `options` holds every argument that changes
+    the latents and is no weight; `revision` is raised whenever the code changes what the same weights give.
+    """
+
+    name: str
+    sample_rate: int
+    """[Hz]"""
+    frame_rate: float
+    """Latents per second [Hz]; `sample_rate / frame_rate` is a whole number."""
+    latent_dim: int
+    causal: bool = True
+    """No latent depends on audio after its own frame."""
+    stochastic: bool = False
+    taps: tuple[str, ...] = ("latent",)
+    tap: str = "latent"
+    playable: bool = True
+    """`decode` accepts the latents of this tap."""
+    revision: int = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options: dict[str, Option] = {}
+
+    @property
+    def hop(self) -> int:
+        """Samples per latent frame."""
+        hop = round(self.sample_rate / self.frame_rate)
+        if hop < 1 or abs(hop * self.frame_rate - self.sample_rate) > 1e-6 * self.sample_rate:
+            raise UsageError(
+                f"codec {self.name}: {self.sample_rate} Hz audio has no whole number of samples in a frame at"
+                f" {self.frame_rate:g} Hz; choose a frame rate that divides the sample rate"
+            )
+        return hop
+
+    def n_frames(self, samples: int) -> int:
+        """Return how many whole frames that many samples hold: the length law N = T // hop."""
+        return samples // self.hop
+
+    def encode(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of the whole frames of `audio`; a trailing partial frame is dropped."""
+        n_frames = self.n_frames(audio.shape[-1])
+        if n_frames == 0:
+            return audio.new_zeros(audio.shape[0], 0, self.latent_dim)
+        with torch.inference_mode():
+            latents = self.analyse(audio[..., : n_frames * self.hop])
+        return latents.clone()  # an inference tensor could not enter a loss later
+
+    @abstractmethod
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of audio that is a whole number of frames long."""
+
+    @abstractmethod
+    def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
+        """Return `N * hop` samples of audio; gradients pass to the latents."""
+
+    def description(self) -> dict[str, object]:
+        """Return what, beside the weights, decides the latents."""
+        kind = type(self)
+        return {
+            "name": self.name,
+            "class": f"{kind.__module__}:{kind.__qualname__}",
+            "revision": self.revision,
+            "tap": self.tap,
+            "frame_rate": self.frame_rate,
+            "options": self.options,
+        }
+
+    def fingerprint(self) -> str:
+        """Return a hash of description and weights; latents of two fingerprints are never mixed."""
+        digest = hashlib.blake2b(json.dumps(self.description(), sort_keys=True).encode(), digest_size=16)
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def list_codecs() -> dict[str, str]:
+    """Return the known codec names with their `package.module:Class`; our own names cannot be taken."""
+    installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return installed | BUILT_IN
+
+
+def load_codec(config: CodecConfig) -> Codec:
+    """Return the frozen codec that `config` names.
+
+    Raises:
+        UsageError: unknown name, tap or option, or an option that this codec does not use.
+        MissingError: the codec's package or its weights are not there.
+    """
+    kind = _find_class(config.name)
+    arguments = _arguments(kind, config)
+    codec = kind(**arguments)
+    codec.options = codec.options or dict(config.options)
+    if config.stack > 1:
+        from audio_engram.codecs.projected import Stacked
+
+        codec = Stacked(codec, config.stack)
+    return codec.eval().requires_grad_(False)
+
+
+def near_miss(word: str, known: list[str]) -> str:
+    """Return the end of an error message: the likeliest meant words, or all there are."""
+    close = get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def _find_class(name: str) -> type[Codec]:
+    known = list_codecs()
+    target = known.get(name, name)
+    module_name, colon, class_name = target.partition(":")
+    if not (module_name and colon and class_name):
+        raise UsageError(
+            f"codec.name: there is no codec {name!r}; {near_miss(name, sorted(known))}"
+            " (a class of yours is written package.module:Class)"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise MissingError(
+            f"codec.name: cannot import {module_name} for codec {name!r} ({error});"
+            " install it or set PYTHONPATH"
+        ) from error
+    kind = getattr(module, class_name, None)
+    if kind is None:
+        raise UsageError(
+            f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, dir(module))}"
+        )
+    if not (inspect.isclass(kind) and issubclass(kind, Codec)):
+        raise UsageError(f"codec.name: {target} is no subclass of audio_engram.codecs.base.Codec")
+    return kind
+
+
+def _arguments(kind: type[Codec], config: CodecConfig) -> dict[str, Option]:
+    """Match what is set with the constructor's parameters, so that nothing is ever ignored."""
+    accepted = dict(inspect.signature(kind).parameters)
+    given = _given(config)
+    _refuse_unused(config, accepted, given)
+    if config.tap and config.tap not in kind.taps:
+        raise UsageError(
+            f"codec.tap: codec {config.name!r} has no tap {config.tap!r};"
+            f" {near_miss(config.tap, list(kind.taps))}"
+        )
+    if config.tap and "tap" in accepted:
+        given["tap"] = config.tap
+    for key, parameter in accepted.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty and key not in given:
+            raise UsageError(f"{_where(key)}: codec {config.name!r} needs it; set it in the configuration")
+    return given
+
+
+def _given(config: CodecConfig) -> dict[str, Option]:
+    for key in config.options:
+        if key in CodecConfig.model_fields:
+            raise UsageError(f"codec.options.{key}: write it as codec.{key}")
+    settings = {"weights": config.weights, "frame_rate": config.frame_rate}
+    return {key: value for key, value in settings.items() if value} | config.options
+
+
+def _refuse_unused(
+    config: CodecConfig, accepted: dict[str, inspect.Parameter], given: dict[str, Option]
+) -> None:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        return
+    for key in given:
+        if key not in accepted:
+            raise UsageError(
+                f"{_where(key)}: codec {config.name!r} does not use it; {near_miss(key, sorted(accepted))}"
+            )
+
+
+def _where(key: str) -> str:
+    return f"codec.{key}" if key in CodecConfig.model_fields else f"codec.options.{key}"
