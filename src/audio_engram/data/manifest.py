@@ -1,0 +1,129 @@
+"""What a latent store says about itself: the manifest and one line per utterance."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audio_engram.errors import DataError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+UTTERANCES = "utterances.jsonl"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(_Frozen):
+    """A corpus item without latents, and why."""
+
+    id: str
+    status: Literal["skipped", "failed"]
+    reason: str
+
+
+class Counts(_Frozen):
+    """Items by outcome; `found` is the sum of the others."""
+
+    found: int = 0
+    ok: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+class StoreInfo(_Frozen):
+    """What is fixed before the first frame is written. Two stores that agree here hold the same latents."""
+
+    codec: str
+    codec_fingerprint: str
+    tap: str
+    sample_rate: int = Field(gt=0, description="Hz")
+    frame_rate: float = Field(gt=0, description="Hz")
+    latent_dim: int = Field(gt=0)
+    dtype: Literal["float32", "float16"] = "float16"
+    corpus: str
+    corpus_hash: str
+    synthetic: bool = False
+    shard_frames: int = Field(
+        default=32768, gt=0, description="a shard ends with the utterance that reaches this"
+    )
+    settings: dict[str, str | int | float] = Field(default_factory=dict)
+
+    def disagreements(self, other: "StoreInfo") -> list[str]:
+        """The fields in which two stores differ, each as 'name: ours, theirs'."""
+        names = list(StoreInfo.model_fields)
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        return [f"{name}: {ours}, {theirs}" for name, ours, theirs in pairs if ours != theirs]
+
+
+class Manifest(StoreInfo):
+    """The manifest of a store; `finished` turns true with the last file written."""
+
+    format: int = FORMAT
+    finished: bool = False
+    shards: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    counts: Counts = Counts()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One run of frames. The writer fills in `shard`, `offset` (in frames, within the shard) and `frames`."""
+
+    id: str
+    speaker: str
+    seconds: float
+    source: str = ""
+    subset: str = ""
+    shard: int = 0
+    offset: int = 0
+    frames: int = 0
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in `folder`, finished or not.
+
+    Raises: DataError when there is none, it is damaged, or a newer version wrote it.
+    """
+    path = folder / MANIFEST
+    try:
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["format"]
+        if version != FORMAT:
+            raise DataError(
+                f"{path} has format {version}, this version reads {FORMAT}; extract the latents again"
+            )
+        return Manifest.model_validate(fields)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no latent store in {folder} ({MANIFEST} is missing); run the extraction first"
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is damaged ({reason}); remove the folder and extract again") from error
+
+
+def utterance_lines(utterances: Iterable[Utterance]) -> str:
+    """One JSON line per utterance."""
+    return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in utterances)
+
+
+def parse_utterances(text: str, where: str) -> list[Utterance]:
+    """The utterances in the JSON lines of `text`; `where` names their file in the message.
+
+    Raises: DataError naming the line that is damaged.
+    """
+    utterances = []
+    for row, line in enumerate(text.splitlines(), start=1):
+        try:
+            utterances.append(Utterance(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise DataError(f"{where} line {row} is damaged ({error}); extract the latents again") from error
+    return utterances

@@ -1,0 +1,237 @@
+"""The store gives back what was put in, notices damage, and survives an interruption."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_engram.data import publish
+from audio_engram.data.manifest import Problem, StoreInfo, Utterance
+from audio_engram.data.store import LatentStore, StoreWriter, shard_path
+from audio_engram.errors import DataError, UsageError
+
+DIM = 3
+FRAMES = {"a-1": 4, "a-2": 7, "b-1": 1, "c<&>-1": 9}
+
+
+def info(**changes) -> StoreInfo:
+    fields = {
+        "codec": "fake",
+        "codec_fingerprint": "f0",
+        "tap": "latent",
+        "sample_rate": 16000,
+        "frame_rate": 12.5,
+    }
+    fields |= {
+        "latent_dim": DIM,
+        "corpus": "toy",
+        "corpus_hash": "c0",
+        "shard_frames": 10,
+        "dtype": "float32",
+    }
+    return StoreInfo(**(fields | changes))
+
+
+def latents_of(utterance_id: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(utterance_id.encode()))
+    return torch.randn(FRAMES[utterance_id], DIM, generator=generator)
+
+
+def add_all(writer: StoreWriter, names: list[str]) -> None:
+    for name in names:
+        if name not in writer:
+            seconds = FRAMES[name] / 12.5
+            writer.add(Utterance(name, speaker=name.split("-")[0], seconds=seconds), latents_of(name))
+
+
+def write(path: Path, **changes) -> LatentStore:
+    writer = StoreWriter(path, info(**changes))
+    add_all(writer, list(FRAMES))
+    problems = [
+        Problem(id="d-1", status="skipped", reason="silent"),
+        Problem(id="d-2", status="failed", reason="gone"),
+    ]
+    return writer.finish(found=6, problems=problems)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_round_trip(tmp_path):
+    store = write(tmp_path / "store")
+    assert [one.id for one in store.utterances] == list(FRAMES)
+    assert all(torch.equal(store[name], latents_of(name)) for name in FRAMES)
+    assert torch.equal(store.frames(), torch.cat([latents_of(name) for name in FRAMES]))
+    assert store.offsets.tolist() == [0, 4, 11, 12, 21]
+    assert store.frames_by_speaker == {"a": 11, "b": 1, "c<&>": 9}
+    assert store.speakers == ["a", "b", "c<&>"]
+    assert len(store) == 4
+    assert "a-2" in store
+    assert "d-1" not in store
+    with pytest.raises(KeyError):
+        store["d-1"]
+
+
+def test_shards_end_with_the_utterance_that_fills_them(tmp_path):
+    store = write(tmp_path / "store")
+    assert [(one.shard, one.offset) for one in store.utterances] == [(0, 0), (0, 4), (1, 0), (1, 1)]
+    assert store.manifest.shards == 2
+
+
+def test_manifest_accounts_for_every_item(tmp_path):
+    manifest = write(tmp_path / "store").manifest
+    assert manifest.counts.model_dump() == {"found": 6, "ok": 4, "skipped": 1, "failed": 1}
+    assert [problem.reason for problem in manifest.problems] == ["silent", "gone"]
+    assert manifest.frames == 21
+    assert manifest.seconds == pytest.approx(21 / 12.5)
+    with pytest.raises(ValueError, match="do not add up"):
+        StoreWriter(tmp_path / "other", info()).finish(found=1)
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=12),
+    st.integers(1, 30),
+    st.sampled_from(["float16", "float32"]),
+)
+def test_any_run_lengths_and_shard_size_round_trip(tmp_path_factory, lengths, shard_frames, dtype):
+    writer = StoreWriter(tmp_path_factory.mktemp("store"), info(shard_frames=shard_frames, dtype=dtype))
+    flat = torch.arange(sum(lengths) * DIM).reshape(-1, DIM).float()
+    for row, part in enumerate(flat.split(lengths)):
+        writer.add(Utterance(str(row), speaker="s", seconds=1.0), part)
+    store = writer.finish(found=len(lengths))
+    assert torch.equal(store.frames(), flat)
+    assert store.frames(None).dtype == {"float16": torch.float16, "float32": torch.float32}[dtype]
+    assert store.offsets[-1] == len(flat)
+    starts = store.offsets.tolist()
+    rows = zip(starts[:-1], starts[1:], store.utterances, strict=True)
+    assert all(torch.equal(store[one.id], flat[start:end]) for start, end, one in rows)
+
+
+@pytest.mark.parametrize("stop", range(5))
+def test_resume_equals_an_uninterrupted_run(tmp_path, stop):
+    write(tmp_path / "whole")
+    interrupted = StoreWriter(tmp_path / "cut", info())
+    add_all(interrupted, list(FRAMES)[:stop])
+    (tmp_path / "cut" / ".shard-00001.safetensors.99.tmp").write_bytes(b"half")
+    with pytest.raises(DataError, match="unfinished"):
+        LatentStore.open(tmp_path / "cut")
+    assert ("a-1" in StoreWriter(tmp_path / "cut", info())) == (stop >= 2)
+    write(tmp_path / "cut")
+    assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+
+
+def test_a_store_of_other_latents_is_not_continued(tmp_path):
+    StoreWriter(tmp_path, info())
+    with pytest.raises(UsageError, match="codec_fingerprint: f1, f0"):
+        StoreWriter(tmp_path, info(codec_fingerprint="f1"))
+
+
+def test_a_finished_store_is_not_written_again(tmp_path):
+    write(tmp_path)
+    with pytest.raises(UsageError, match="finished"):
+        StoreWriter(tmp_path, info())
+
+
+def test_writer_refuses_bad_latents(tmp_path):
+    writer = StoreWriter(tmp_path, info(dtype="float16"))
+    good = torch.zeros(2, DIM)
+    writer.add(Utterance("x", "s", 1.0), good)
+    for bad in [torch.zeros(0, DIM), torch.zeros(2, DIM + 1), good / 0, torch.full((2, DIM), 1e5)]:
+        with pytest.raises(DataError, match="utterance y"):
+            writer.add(Utterance("y", "s", 1.0), bad)
+    with pytest.raises(DataError, match="its own id"):
+        writer.add(Utterance("x", "s", 1.0), good)
+    assert len(writer.finish(found=1)) == 1
+
+
+def test_a_store_without_utterances_can_be_opened(tmp_path):
+    problem = Problem(id="x", status="failed", reason="gone")
+    store = StoreWriter(tmp_path, info()).finish(found=1, problems=[problem])
+    assert store.frames().shape == (0, DIM)
+    assert store.offsets.tolist() == [0]
+
+
+def _edit_manifest(folder: Path, **changes) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+DAMAGE = {
+    "no manifest": lambda p: (p / "manifest.json").unlink(),
+    "cut manifest": lambda p: _truncate(p / "manifest.json"),
+    "list for a manifest": lambda p: (p / "manifest.json").write_text("[]"),
+    "newer format": lambda p: _edit_manifest(p, format=2),
+    "unknown field": lambda p: _edit_manifest(p, colour="red"),
+    "wrong D": lambda p: _edit_manifest(p, latent_dim=4),
+    "wrong type": lambda p: _edit_manifest(p, dtype="float16"),
+    "wrong number of frames": lambda p: _edit_manifest(p, frames=20),
+    "missing lines": lambda p: (p / "utterances.jsonl").unlink(),
+    "cut lines": lambda p: _truncate(p / "utterances.jsonl"),
+    "line dropped": lambda p: _drop_line(p / "utterances.jsonl"),
+    "lines swapped": lambda p: _swap_lines(p / "utterances.jsonl"),
+    "missing shard": lambda p: shard_path(p, 1).unlink(),
+    "cut shard": lambda p: _truncate(shard_path(p, 1)),
+    "shards swapped": lambda p: shard_path(p, 0).write_bytes(shard_path(p, 1).read_bytes()),
+}
+
+
+def _drop_line(path: Path) -> None:
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+
+
+def _swap_lines(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_named_with_a_remedy(tmp_path, damage):
+    write(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=r"extract(ion| the latents)? (again|first)"):
+        LatentStore.open(tmp_path)
+
+
+def test_values_that_are_not_finite_are_noticed_when_read(tmp_path):
+    write(tmp_path)
+    path = shard_path(tmp_path, 1)
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")  # a float32 NaN, little-endian
+    store = LatentStore.open(tmp_path)
+    assert torch.equal(store["a-1"], latents_of("a-1"))
+    with pytest.raises(DataError, match="not finite"):
+        store["c<&>-1"]
+    with pytest.raises(DataError, match="not finite"):
+        store.frames()
+
+
+def test_disk_full_leaves_no_half_file_and_can_be_resumed(tmp_path, monkeypatch):
+    write(tmp_path / "whole")
+    writer = StoreWriter(tmp_path / "full", info())
+    before = bytes_of(tmp_path / "full")
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_reach_the_disk", refuse)
+        with pytest.raises(DataError, match="disk full"):
+            add_all(writer, list(FRAMES))
+    assert bytes_of(tmp_path / "full") == before
+    write(tmp_path / "full")
+    assert bytes_of(tmp_path / "full") == bytes_of(tmp_path / "whole")
+
+
+def test_it_shows_itself(tmp_path):
+    store = write(tmp_path)
+    assert "21 frames x 3 at 12.5 Hz" in repr(store)
+    assert "4 of 3 speakers" in repr(store)
+    assert "<script" not in write(tmp_path / "x", corpus="<script>")._repr_html_()
