@@ -1,7 +1,7 @@
 """What a codec is, and how one is found by its name.
 
-A codec is a frozen encoder and decoder. Everything downstream knows it by the attributes and methods of `Codec`
-alone, so another representation is another codec and never another pipeline.
+A codec is a frozen encoder and decoder. Everything downstream knows it by the attributes and methods of
+`Codec` alone, so another representation is another codec and never another pipeline.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class CodecConfig(BaseModel):
 class Codec(nn.Module, ABC):
     """A frozen encoder and decoder between audio and a sequence of continuous latents.
 
-    A subclass sets the attributes and writes `analyse` and `decode`. `options` holds every argument that changes
-    the latents and is no weight; `revision` is raised whenever the code changes what the same weights give.
+    A subclass sets the attributes and writes `analyse` and `decode`. `options` holds every argument that
+    changes the latents and is no weight; `revision` is raised when the code changes what the same weights give.
     """
 
     name: str
@@ -199,7 +199,7 @@ def _given(config: CodecConfig) -> dict[str, Option]:
     for key in config.options:
         if key in CodecConfig.model_fields:
             raise UsageError(f"codec.options.{key}: write it as codec.{key}")
-    settings = {"weights": config.weights, "frame_rate": config.frame_rate}
+    settings: dict[str, Option] = {"weights": config.weights, "frame_rate": config.frame_rate}
     return {key: value for key, value in settings.items() if value} | config.options
 
 
