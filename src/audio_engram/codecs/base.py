@@ -45,7 +45,7 @@ class Codec(nn.Module, ABC):
     """A frozen encoder and decoder between audio and a sequence of continuous latents.
 
     A subclass sets the attributes and writes `analyse` and `decode`. `options` holds every argument that
-    changes the latents and is no weight; `revision` is raised when the code changes what the same weights give.
+    changes the latents and is no weight; `revision` is raised when new code gives other latents.
     """
 
     name: str
