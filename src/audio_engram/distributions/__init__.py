@@ -1,0 +1,29 @@
+"""Densities of the increment between two latent frames, and of its direction and magnitude."""
+
+from audio_engram.distributions.base import DeltaDistribution
+from audio_engram.distributions.bessel import (
+    concentration_from_mean_cosine,
+    log_bessel_i,
+    log_normalizer,
+    mean_resultant_length,
+)
+from audio_engram.distributions.magnitude import LogNormal, LogNormalMixture, Magnitude
+from audio_engram.distributions.mixture import DiagonalGaussian, DiagonalGaussianMixture
+from audio_engram.distributions.polar import CoupledConcentration, Polar
+from audio_engram.distributions.von_mises_fisher import VonMisesFisher
+
+__all__ = [
+    "CoupledConcentration",
+    "DeltaDistribution",
+    "DiagonalGaussian",
+    "DiagonalGaussianMixture",
+    "LogNormal",
+    "LogNormalMixture",
+    "Magnitude",
+    "Polar",
+    "VonMisesFisher",
+    "concentration_from_mean_cosine",
+    "log_bessel_i",
+    "log_normalizer",
+    "mean_resultant_length",
+]

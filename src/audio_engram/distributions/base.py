@@ -1,0 +1,82 @@
+"""What every dynamics model gives back: a density of the next increment on R^D."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+Shape = torch.Size | list[int] | tuple[int, ...]
+EMPTY = torch.Size()
+_DEFAULT_SEED = 0
+
+
+class DeltaDistribution(Distribution):
+    """A density of the increment delta in R^D; `event_shape` is (D,), `batch_shape` is what stands before it.
+
+    Arguments are not validated unless asked: construction stands in the inner loop of every rollout.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (the type that torch declares)
+
+    def __init__(self, batch_shape: torch.Size, dim: int) -> None:
+        super().__init__(batch_shape, torch.Size([dim]), validate_args=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of dimensions of an increment."""
+        return self.event_shape[0]
+
+    def log_prob(self, delta: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+        """Log-density of `delta` on R^D in nats, float64."""
+        raise NotImplementedError
+
+    def sample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator)
+
+    def rsample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw so that the gradient reaches the parameters."""
+        raise NotImplementedError
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch D"]:
+        """E[delta]."""
+        raise NotImplementedError
+
+    @property
+    def typical(self) -> Float[Tensor, "*batch D"]:
+        """A step of ordinary length in the expected direction; what rollouts advance by."""
+        return self.mean
+
+    @property
+    def direction(self) -> Float[Tensor, "*batch D"]:
+        """Unit mean direction."""
+        return torch.nn.functional.normalize(self.mean, dim=-1)
+
+    def expected_log_magnitude(
+        self, generator: Generator | None = None, n_samples: int = 32
+    ) -> Float[Tensor, "*batch"]:
+        """E[log |delta|]: the mean over `n_samples` draws, from a fixed seed where no generator is given."""
+        if generator is None:
+            generator = Generator(self.mean.device).manual_seed(_DEFAULT_SEED)
+        draws = self.sample(torch.Size([n_samples]), generator)
+        return torch.linalg.vector_norm(draws, dim=-1).log().mean(0)
+
+
+def standard_normal(shape: torch.Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Standard normal numbers of the dtype and on the device of `like`."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def draw_component(logits: Tensor, sample_shape: torch.Size, generator: Generator | None) -> Tensor:
+    """Indices of mixture components, (*sample_shape, *batch), from logits (*batch, K)."""
+    weights = logits.detach().float().softmax(-1).reshape(-1, logits.shape[-1])
+    index = torch.multinomial(weights, sample_shape.numel(), replacement=True, generator=generator)
+    return index.T.reshape(sample_shape + logits.shape[:-1])

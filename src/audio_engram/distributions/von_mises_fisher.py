@@ -1,0 +1,72 @@
+"""Directions on the unit sphere around a mean direction."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from audio_engram.distributions import bessel, wood
+from audio_engram.distributions.base import EMPTY, Shape
+
+
+class VonMisesFisher(Distribution):
+    """Density C_D(kappa) exp(kappa loc.d) on the unit sphere of R^D (Mardia and Jupp 2000, 9.3.4).
+
+    `loc` is a unit vector, `concentration` (kappa) is not negative; at 0 the density is uniform.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (the type that torch declares)
+
+    def __init__(self, loc: Float[Tensor, "*#batch D"], concentration: Float[Tensor, "*#batch"]) -> None:
+        self.loc, self.concentration = loc, concentration
+        batch_shape = torch.broadcast_shapes(loc.shape[:-1], concentration.shape)
+        super().__init__(batch_shape, loc.shape[-1:], validate_args=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of dimensions of the space around the sphere."""
+        return self.event_shape[0]
+
+    def log_prob(self, direction: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+        """Log-density on the sphere in nats, float64.
+
+        Written with the squared distance to `loc`: kappa (1 - cosine) would lose its digits at large kappa.
+        """
+        kappa = self.concentration.double()
+        distance = (direction.double() - self.loc.double()).square().sum(-1)
+        return bessel.shifted_log_normalizer(kappa, self.dim) - 0.5 * kappa * distance
+
+    def sample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw unit vectors.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        with torch.no_grad():
+            loc = self.loc.expand(self.batch_shape + self.event_shape)
+            return wood.draw(loc, self.concentration, torch.Size(sample_shape), generator)
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch D"]:
+        """E[d] = A_D(kappa) loc."""
+        return self.mean_resultant_length[..., None] * self.loc
+
+    @property
+    def mean_resultant_length(self) -> Float[Tensor, "*batch"]:
+        """A_D(kappa), the expected cosine to `loc`."""
+        return bessel.mean_resultant_length(self.concentration, self.dim)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        """Differential entropy on the sphere in nats, float64."""
+        kappa = self.concentration.double()
+        rest = bessel.mean_resultant_complement(kappa, self.dim)
+        return kappa * rest - bessel.shifted_log_normalizer(kappa, self.dim)
+
+    def kl_to_uniform(self) -> Float[Tensor, "*batch"]:
+        """Divergence from the uniform density on the sphere in nats, float64."""
+        uniform = bessel.log_normalizer(torch.zeros_like(self.concentration, dtype=torch.float64), self.dim)
+        return -uniform - self.entropy()
