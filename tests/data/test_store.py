@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from audio_engram.data import publish
 from audio_engram.data.manifest import Problem, StoreInfo, Utterance
-from audio_engram.data.store import LatentStore, StoreWriter, shard_path
+from audio_engram.data.shards import shard_path
+from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError, UsageError
 
 DIM = 3
@@ -127,7 +128,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path, stop):
 
 def test_a_store_of_other_latents_is_not_continued(tmp_path):
     StoreWriter(tmp_path, info())
-    with pytest.raises(UsageError, match="codec_fingerprint: f1, f0"):
+    with pytest.raises(UsageError, match="codec_fingerprint: wanted f1, found f0"):
         StoreWriter(tmp_path, info(codec_fingerprint="f1"))
 
 

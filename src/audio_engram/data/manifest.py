@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from audio_engram.errors import DataError
+from audio_engram.errors import DataError, UsageError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -55,10 +55,17 @@ class StoreInfo(_Frozen):
     settings: dict[str, str | int | float] = Field(default_factory=dict)
 
     def disagreements(self, other: "StoreInfo") -> list[str]:
-        """The fields in which two stores differ, each as 'name: ours, theirs'."""
+        """The fields in which two stores differ, each as 'name: wanted ours, found theirs'."""
         names = list(StoreInfo.model_fields)
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
-        return [f"{name}: {ours}, {theirs}" for name, ours, theirs in pairs if ours != theirs]
+        return [f"{name}: wanted {ours}, found {theirs}" for name, ours, theirs in pairs if ours != theirs]
+
+    def refuse_disagreement(self, there: "StoreInfo", folder: Path) -> None:
+        """Raises: UsageError naming the fields in which the store in `folder` differs from this one."""
+        if different := "; ".join(self.disagreements(there)):
+            raise UsageError(
+                f"{folder} holds other latents ({different}); remove it or choose another folder"
+            )
 
 
 class Manifest(StoreInfo):

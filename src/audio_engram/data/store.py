@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from audio_engram.data.manifest import (
@@ -28,16 +26,16 @@ from audio_engram.data.manifest import (
     read_manifest,
     utterance_lines,
 )
-from audio_engram.data.publish import publish_text, published, remove_leftovers
+from audio_engram.data.publish import publish_text, remove_leftovers
+from audio_engram.data.shards import (
+    DTYPES,
+    check_shard,
+    map_shard,
+    shard_path,
+    utterances_in_shard,
+    write_shard,
+)
 from audio_engram.errors import DataError, UsageError
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
-KEY = "latents"
-
-
-def shard_path(folder: Path, index: int) -> Path:
-    """The file of shard `index`."""
-    return folder / f"shard-{index:05d}.safetensors"
 
 
 class LatentStore:
@@ -115,8 +113,7 @@ class LatentStore:
 
     def _shard(self, index: int) -> Tensor:
         if index not in self._open_shards:
-            with safe_open(shard_path(self.path, index), framework="pt") as handle:
-                self._open_shards[index] = handle.get_tensor(KEY)
+            self._open_shards[index] = map_shard(shard_path(self.path, index))
         return self._open_shards[index]
 
     def _facts(self) -> dict[str, str]:
@@ -202,17 +199,16 @@ class StoreWriter:
         self.path.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path)
         if not (self.path / MANIFEST).exists():
+            if any(self.path.iterdir()):
+                raise UsageError(f"{self.path} is no latent store and not empty; choose another folder")
             self._write_manifest()
         self._check_same_store(read_manifest(self.path))
         while shard_path(self.path, self._next_shard).exists():
-            self._published += _lines_of_shard(shard_path(self.path, self._next_shard))
+            self._published += utterances_in_shard(shard_path(self.path, self._next_shard))
             self._next_shard += 1
 
     def _check_same_store(self, there: Manifest) -> None:
-        if different := self.info.disagreements(there):
-            raise UsageError(
-                f"{self.path} holds other latents ({'; '.join(different)}); remove it or choose another"
-            )
+        self.info.refuse_disagreement(there, self.path)
         if there.finished:
             raise UsageError(
                 f"{self.path} is a finished latent store; open it, or remove it to write it again"
@@ -221,8 +217,7 @@ class StoreWriter:
     def _publish_shard(self) -> None:
         utterances = [one for one, _ in self._waiting]
         flat = torch.cat([latents for _, latents in self._waiting])
-        with published(shard_path(self.path, self._next_shard)) as temporary:
-            temporary.write_bytes(save({KEY: flat}, metadata={"utterances": utterance_lines(utterances)}))
+        write_shard(shard_path(self.path, self._next_shard), flat, utterances)
         self._published += utterances
         self._waiting, self._waiting_frames = [], 0
         self._next_shard += 1
@@ -255,22 +250,6 @@ def _read_utterances(folder: Path) -> list[Utterance]:
         raise DataError(f"{path} is missing or damaged; remove the folder and extract again") from error
 
 
-def _lines_of_shard(path: Path) -> list[Utterance]:
-    return parse_utterances(_header(path)[2], str(path))
-
-
-def _header(path: Path) -> tuple[tuple[int, ...], str, str]:
-    """Shape, type and utterance lines of a shard, without reading its latents."""
-    try:
-        with safe_open(path, framework="pt") as handle:
-            part = handle.get_slice(KEY)
-            return tuple(part.get_shape()), part.get_dtype(), (handle.metadata() or {})["utterances"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); remove the folder and extract again"
-        ) from error
-
-
 def _check_sizes(store: LatentStore) -> None:
     m, remedy = store.manifest, "remove the folder and extract again"
     ends = [0] * m.shards
@@ -283,9 +262,4 @@ def _check_sizes(store: LatentStore) -> None:
             f"{store.path / UTTERANCES} has not the utterances and frames of {MANIFEST}; {remedy}"
         )
     for index, rows in enumerate(ends):
-        shape, dtype, _ = _header(shard_path(store.path, index))
-        wanted = (rows, m.latent_dim), {"float32": "F32", "float16": "F16"}[m.dtype]
-        if (shape, dtype) != wanted:
-            raise DataError(
-                f"{shard_path(store.path, index)} holds {shape} {dtype}, wanted {wanted}; {remedy}"
-            )
+        check_shard(shard_path(store.path, index), rows, m.latent_dim, m.dtype)

@@ -1,0 +1,126 @@
+"""What a corpus is, and how one is opened by its spec: `demo`, `librispeech:PATH` or `folder:PATH`."""
+
+import hashlib
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram.audio import read_audio, source_hash
+from audio_engram.codecs.base import near_miss
+from audio_engram.errors import DataError, UsageError
+
+KINDS = {
+    "demo": "audio_engram.data.embedded:open_demo",
+    "folder": "audio_engram.data.folder:open_folder",
+    "librispeech": "audio_engram.data.librispeech:open_librispeech",
+}
+HEAD = 1 << 16
+
+
+@dataclass(frozen=True)
+class CorpusItem:
+    """One utterance: an audio file, or a function from a sample rate [Hz] to mono audio."""
+
+    id: str
+    speaker: str
+    source: Path | Callable[[int], Tensor]
+    subset: str = ""
+
+    def audio(self, sample_rate: int) -> Float[Tensor, " T"]:
+        """Mono audio at `sample_rate` [Hz].
+
+        Raises: DataError for a file that is missing, empty, cut short or not finite.
+        """
+        return (
+            read_audio(self.source, sample_rate)
+            if isinstance(self.source, Path)
+            else self.source(sample_rate)
+        )
+
+    def content_hash(self, audio: Float[Tensor, " T"]) -> str:
+        """Hash of the file, or of `audio` where there is no file."""
+        if isinstance(self.source, Path):
+            return source_hash(self.source)
+        return hashlib.blake2b(audio.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances in a fixed order, with ids that occur once."""
+
+    name: str
+    items: tuple[CorpusItem, ...]
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise DataError(f"corpus {self.name} is empty; check its path")
+        repeated = [name for name, count in Counter(item.id for item in self.items).items() if count > 1]
+        if repeated:
+            raise DataError(
+                f"corpus {self.name} has utterance id {repeated[0]} more than once; rename the files"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def speakers(self) -> list[str]:
+        """Speakers, sorted."""
+        return sorted({item.speaker for item in self.items})
+
+    def fingerprint(self) -> str:
+        """Hash of ids, speakers, subsets, file sizes and the first 64 KiB of every file.
+
+        Sizes and beginnings tell changed recordings apart without reading hundreds of hours; the full hash of
+        each file stands in the latent store.
+        """
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update("\0".join([item.id, item.speaker, item.subset, ""]).encode())
+            digest.update(_size_and_head(item.source))
+        return digest.hexdigest()[:32]
+
+
+def open_corpus(spec: str) -> Corpus:
+    """The corpus that `spec` names.
+
+    Raises: UsageError for an unknown spec, DataError for a missing path or a corpus without audio.
+    """
+    kind, colon, argument = spec.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"data.corpus: there is no corpus {spec!r}; {near_miss(kind, sorted(KINDS))}")
+    needs_path = kind != "demo"
+    if needs_path != bool(argument) or (colon and not argument):
+        raise UsageError(f"data.corpus: {spec!r} should be written {kind + ':PATH' if needs_path else kind}")
+    module, _, function = KINDS[kind].partition(":")
+    opener = getattr(importlib.import_module(module), function)
+    return opener(existing_folder(argument)) if needs_path else opener()
+
+
+def existing_folder(path: str) -> Path:
+    """`path` as a folder that is there.
+
+    Raises: DataError when it is not.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"data.corpus: {folder} {what}; give the folder that holds the audio")
+    return folder
+
+
+def _size_and_head(source: Path | Callable[[int], Tensor]) -> bytes:
+    if not isinstance(source, Path):
+        return b"function"
+    try:
+        with source.open("rb") as handle:
+            return f"{source.stat().st_size}\0".encode() + hashlib.sha256(handle.read(HEAD)).digest()
+    except OSError as error:  # such a file becomes a failed item with its reason; here it only has to differ
+        return f"{type(error).__name__}\0".encode()
