@@ -4,8 +4,6 @@ A codec that looks ahead leaks the future into "predictability"; one that answer
 after padding or on a second call gives latents that mean nothing.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from audio_engram.audio import rms_db
 from audio_engram.codecs.base import Codec
-from audio_engram.codecs.probe import delay_ms, spectral_distance, speech_like
+from audio_engram.codecs.probe import Subject, delay_ms, make_subject, spectral_distance
 
 # Relative to the standard deviation of the latents: above float32 rounding, far below any use of the future.
 CHANGED = 1e-5
@@ -37,37 +35,9 @@ class CheckResult(BaseModel):
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A codec with two unlike signals of whole frames, and the latents of the first."""
-
-    codec: Codec
-    audio: Float[Tensor, "1 1 T"]
-    other: Float[Tensor, "1 1 T"]
-    latents: Float[Tensor, "1 N D"]
-    seed: int
-
-    def encode(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
-        """Encode with the same noise every time, if the codec draws any."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return self.codec.encode(audio)
-
-    def difference(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2"]:
-        """Return each frame's largest deviation from the first signal's latents, in standard deviations."""
-        n_frames = min(latents.shape[1], self.latents.shape[1])
-        deviation = (latents[:, :n_frames] - self.latents[:, :n_frames]).abs().amax(-1)
-        return (deviation / self.latents.std()).nan_to_num(nan=torch.inf)
-
-    @property
-    def frame_ms(self) -> float:
-        """Duration of a frame [ms]."""
-        return 1000 / self.codec.frame_rate
-
-
 def check_codec(codec: Codec, seed: int = 0, audio: Float[Tensor, " T"] | None = None) -> list[CheckResult]:
     """Measure a codec's conformance on synthetic signals, and its round trip on `audio` as well if given."""
-    subject = _subject(codec, seed)
+    subject = make_subject(codec, seed)
     look_ahead = check_look_ahead(subject)
     results = [
         look_ahead,
@@ -261,18 +231,6 @@ def check_gradient(subject: Subject) -> CheckResult:
     reached = torch.isfinite(gradient).all(-1) & (gradient != 0).any(-1)
     value = float(reached.float().mean())
     return CheckResult(name="gradient", value=value, unit="of frames", ok=value == 1)
-
-
-def _subject(codec: Codec, seed: int) -> Subject:
-    generator = torch.Generator().manual_seed(seed)
-    n_frames = max(32, round(3 * codec.frame_rate))
-    audio, other = (
-        speech_like(n_frames * codec.hop, codec.sample_rate, generator)[None, None] for _ in range(2)
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        latents = codec.encode(audio)
-    return Subject(codec, audio, other, latents, seed)
 
 
 def _largest(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> float:

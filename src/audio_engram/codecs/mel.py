@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from audio_engram.codecs.base import Codec
+from audio_engram.codecs.base import Codec, Option
 from audio_engram.errors import UsageError
 
 SAMPLE_RATE = 16000
@@ -34,12 +34,12 @@ class MelCodec(Codec):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, frame_rate: float = 12.5, iterations: int = 32) -> None:
+    def __init__(self, frame_rate: int | float = 12.5, iterations: Option = 32) -> None:
         super().__init__()
         if frame_rate not in (12.5, 25.0, 50.0, 100.0):
             raise UsageError(f"codec.frame_rate: mel has 12.5, 25, 50 or 100 Hz, not {frame_rate:g}")
-        if iterations < 1:
-            raise UsageError(f"codec.options.iterations: Griffin-Lim needs at least 1, not {iterations}")
+        if not isinstance(iterations, int) or iterations < 1:
+            raise UsageError(f"codec.options.iterations: Griffin-Lim needs at least 1, not {iterations!r}")
         self.frame_rate = float(frame_rate)
         self.frames_per_latent = round(100 / frame_rate)
         self.latent_dim = N_MELS * self.frames_per_latent

@@ -1,12 +1,58 @@
-"""What the conformance suite listens with: a speech-like signal, a spectral distance and a delay."""
+"""What the conformance suite listens with: speech-like signals, a spectral distance and a delay."""
+
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from audio_engram.codecs.base import Codec
+
 LEVEL_DB = -26.0
 RANGE_DB = 50.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A codec with two unlike signals of whole frames, and the latents of the first."""
+
+    codec: Codec
+    audio: Float[Tensor, "1 1 T"]
+    other: Float[Tensor, "1 1 T"]
+    latents: Float[Tensor, "1 N D"]
+    seed: int
+
+    def encode(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Encode with the same noise every time, if the codec draws any."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.codec.encode(audio)
+
+    def difference(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2"]:
+        """Return each frame's largest deviation from the first signal's latents, in standard deviations."""
+        n_frames = min(latents.shape[1], self.latents.shape[1])
+        deviation = (latents[:, :n_frames] - self.latents[:, :n_frames]).abs().amax(-1)
+        return (deviation / self.latents.std()).nan_to_num(nan=torch.inf)
+
+    @property
+    def frame_ms(self) -> float:
+        """Duration of a frame [ms]."""
+        return 1000 / self.codec.frame_rate
+
+
+def make_subject(codec: Codec, seed: int) -> Subject:
+    """Return the codec with two signals of at least 3 s and 32 frames, the other one 10 dB louder."""
+    generator = torch.Generator().manual_seed(seed)
+    n_frames = max(32, round(3 * codec.frame_rate))
+    audio, other = (
+        speech_like(n_frames * codec.hop, codec.sample_rate, generator)[None, None] for _ in range(2)
+    )
+    # At one level, a codec that normalises the whole utterance would hardly show.
+    other = other * 10**0.5
+    subject = Subject(codec, audio, other, torch.empty(1, n_frames, codec.latent_dim), seed)
+    # A codec that gives too many frames fails the length check alone.
+    return replace(subject, latents=subject.encode(audio)[:, :n_frames])
 
 
 def speech_like(samples: int, sample_rate: int, generator: torch.Generator) -> Float[Tensor, " T"]:

@@ -39,7 +39,7 @@ class ExtractConfig(BaseModel):
     max_failed: float = Field(
         default=0.01, ge=0, le=1, description="share of failed items above which the run fails"
     )
-    batch_seconds: float = Field(default=60.0, gt=0, description="audio in one batch, padding included")
+    batch_seconds: float = Field(default=30.0, gt=0, description="audio in one batch, padding included")
     window: int = Field(default=64, ge=1, description="items whose lengths are sorted together")
     readers: int = Field(default=2, ge=1, description="threads that read audio ahead of the codec")
     shard_frames: int = Field(
@@ -110,7 +110,7 @@ def _encode(corpus: Corpus, codec: Codec, writer: StoreWriter, config: ExtractCo
         progress.step(len(corpus) - sum(map(len, todo)))
         loaded = _load_ahead((item for window in todo for item in window), codec, config)
         for window in todo:
-            for group in _groups(islice(loaded, len(window)), config.batch_seconds * codec.sample_rate * 10):
+            for group in _groups(islice(loaded, len(window)), config.batch_seconds * codec.sample_rate * 20):
                 problems += [one for one in group if isinstance(one, Problem)]
                 problems += _encode_group(
                     [one for one in group if isinstance(one, _Sound)], codec, writer, config

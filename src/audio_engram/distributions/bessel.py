@@ -17,6 +17,7 @@ from audio_engram.distributions import debye
 from audio_engram.errors import UsageError
 
 _NEWTON_STEPS = 3
+_CHUNK_ELEMENTS = 1 << 15  # keeps the temporaries of a Newton step in the cache
 
 
 def _order(dim: int) -> float:
@@ -110,11 +111,16 @@ def concentration_from_mean_cosine(mean_cosine: Float[Tensor, "*batch"], dim: in
     cosine = mean_cosine.detach().double()
     if not bool(((cosine >= 0) & (cosine <= 1)).all()):
         raise UsageError("a mean cosine lies outside [0, 1]: pass the length of a mean of unit vectors")
+    pieces = [_concentration(piece, dim) for piece in cosine.reshape(-1).split(_CHUNK_ELEMENTS)]
+    return torch.cat(pieces).view(cosine.shape).to(mean_cosine.dtype)
+
+
+def _concentration(cosine: Tensor, dim: int) -> Tensor:
     order, rest = _order(dim), 1 - cosine
     kappa = cosine * (dim - cosine * cosine) / (rest * (1 + cosine))
     for _ in range(_NEWTON_STEPS):
         kappa = _newton_step(kappa, rest, order)
-    return torch.where(rest > 0, kappa, torch.inf).to(mean_cosine.dtype)
+    return torch.where(rest > 0, kappa, torch.inf)
 
 
 def _newton_step(kappa: Tensor, rest: Tensor, order: float) -> Tensor:

@@ -71,16 +71,24 @@ def _term_sizes() -> list[float]:
     return [_largest(polynomial) for polynomial in _log_terms()]
 
 
-@torch.compiler.assume_constant_result
 @lru_cache(maxsize=256)
-def coefficients(order: float) -> tuple[float, ...]:
-    """Coefficients of the polynomial W(t) for one order, with as many terms as that order needs."""
+def _coefficients(order: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     total: Polynomial = [Fraction(0)]
     for k, (polynomial, size) in enumerate(zip(_log_terms(), _term_sizes(), strict=True), start=1):
         if size < _TOLERANCE * order**k:
             break
         total = _plus(total, [c / Fraction(order) ** k for c in polynomial])
-    return tuple(float(c) for c in total)
+    value = tuple(float(c) for c in total)
+    return value, (0.5, *(j * c for j, c in enumerate(value) if j))
+
+
+@torch.compiler.assume_constant_result
+def coefficients(order: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Coefficients of W(t) and of 1/2 + t W'(t) for one order, with as many terms as that order needs.
+
+    Wrapped once more because the compiler looks through a cache and would trace the exact arithmetic.
+    """
+    return _coefficients(order)
 
 
 def _horner(t: Tensor, polynomial: tuple[float, ...]) -> Tensor:
@@ -96,13 +104,12 @@ def _shift(order: float) -> int:
 
 def _large_order_log(x: Tensor, r: Tensor, order: float) -> Tensor:
     """log(x^-order I_order(x)) - x; r - x is written so that it does not cancel."""
-    correction = _horner(order / r, coefficients(order))
+    correction = _horner(order / r, coefficients(order)[0])
     return order**2 / (r + x) - order * torch.log(order + r) - 0.5 * torch.log(2 * math.pi * r) + correction
 
 
 def _large_order_ratio(x: Tensor, r: Tensor, order: float) -> tuple[Tensor, Tensor]:
-    slope = (0.5, *(j * c for j, c in enumerate(coefficients(order)) if j))
-    correction = _horner(order / r, slope) / (r * r)
+    correction = _horner(order / r, coefficients(order)[1]) / (r * r)
     ratio = 1 / (r + order) - correction
     complement = (order + order**2 / (r + x)) / (r + order) + x * correction
     return ratio, complement

@@ -1,0 +1,177 @@
+"""The whole configuration of a run: defaults, TOML files, `--set a.b=1`. An unknown key names the near miss."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audio_engram.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CodecConfig(_Section):
+    """Which codec, and how its latents are taken; 0 or "" means the codec's own default."""
+
+    name: str = "mel"
+    weights: str = ""
+    tap: str = ""
+    frame_rate: float = 0.0
+    stack: int = Field(1, ge=1)
+    options: dict[str, str | int | float | bool] = {}
+
+
+class DataConfig(_Section):
+    """Which speech, and how speakers are divided. Shares are of speakers."""
+
+    corpus: str = "demo"
+    max_failed: float = Field(0.01, ge=0, le=1)
+    validation: float = Field(0.15, gt=0, lt=1)
+    test: float = Field(0.25, gt=0, lt=1)
+    max_share: float = Field(0.02, gt=0, le=1)
+
+
+class ModelConfig(_Section):
+    """The dynamics model: a context of `context` frames, a trunk of `depth` layers, one head."""
+
+    context: int = Field(8, ge=1)
+    width: int = Field(1024, ge=1)
+    depth: int = Field(2, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    components: int = Field(8, ge=1)
+    min_scale: float = Field(0.01, gt=0)
+    magnitude_components: int = Field(1, ge=1)
+    concentration: Literal["free", "coupled"] = "free"
+
+
+class TrainConfig(_Section):
+    """One training; `unroll` = 1 is teacher forcing, more is training on the model's own states."""
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(512, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    gradient_norm: float = Field(1.0, gt=0)
+    patience: int = Field(4, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    unroll: int = Field(1, ge=1)
+    step: Literal["typical", "mean"] = "typical"
+    detach: bool = False
+    sampling_start: float = Field(0.5, ge=0, le=1)
+    teacher_weight: float = Field(0.5, ge=0)
+    state_weight: float = Field(0.0, ge=0)
+    checkpoint_steps: bool = False
+
+
+class ExperimentConfig(_Section):
+    """What is measured, how far, and how often it is resampled."""
+
+    names: tuple[str, ...] = ("predictability", "magnitude", "factorisation", "injection")
+    lags: tuple[int, ...] = (1, 2, 4, 8)
+    steps: int = Field(16, ge=2)
+    unrolls: tuple[int, ...] = (16, 32)
+    unroll_epochs: int = Field(6, ge=1)
+    unroll_batch_size: int = Field(128, ge=1)
+    resamples: int = Field(2000, ge=1000)
+    max_segments: int = Field(4096, ge=1)
+    audio_seconds: float = Field(5.0, gt=0)
+
+
+class Config(_Section):
+    """A run."""
+
+    seed: int = 0
+    device: str = "auto"
+    codec: CodecConfig = CodecConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    experiments: ExperimentConfig = ExperimentConfig()
+
+    def toml(self) -> str:
+        """The configuration as TOML text, every value written out."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+
+def read_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
+    """Read a TOML file (or the defaults) and apply settings of the form `section.key=value`.
+
+    Raises:
+        UsageError: for an unreadable file, an unknown key (with the near miss) or a value of the wrong type.
+    """
+    values = _read_toml(path) if path else {}
+    for setting in settings:
+        _apply(values, setting)
+    return make_config(values, where=str(path) if path else "settings")
+
+
+def make_config(values: dict[str, Any], where: str = "config") -> Config:
+    """Validate plain values; the first problem becomes one clear line."""
+    try:
+        return Config.model_validate(_tuples(values))
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_explain(error)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"config {path}: {error.strerror}: give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"config {path}: not TOML: {error}") from None
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {setting}: write it as section.key=value")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {setting}: {section} is a value, not a section")
+    values[last] = _parse(text.strip())
+
+
+def _parse(text: str) -> Any:
+    """Read the value as TOML; what is not TOML is a plain string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _tuples(value: Any) -> Any:
+    """TOML has lists where the configuration has tuples, and whole numbers where it has floats."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key} = {problem['input']!r}: {problem['msg']}"
+    known = _known_keys(Config, "")
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = near or [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+    return f"{key}: no such key: {hint}"
+
+
+def _known_keys(section: type[BaseModel], prefix: str) -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += _known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys

@@ -1,0 +1,127 @@
+"""The frames of a store in memory: standardised, divided by speaker, with their digital silence marked."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from audio_engram.data.splits import Split
+from audio_engram.data.store import LatentStore
+from audio_engram.errors import DataError
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+SILENCE = 1e-3  # of the training split's median magnitude: below it an increment has no direction
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All frames of a corpus, utterance after utterance.
+
+    `z` is standardised per dimension by `loc` and `scale`, the training split's mean and standard deviation.
+    `speaker`, `utterance` and `split` are indices per frame; `moving` is False at the first frame of an
+    utterance and where the increment is digital silence, whose density and direction do not exist.
+    """
+
+    z: Float[Tensor, "N D"]
+    loc: Float[Tensor, " D"]
+    scale: Float[Tensor, " D"]
+    offsets: Int[Tensor, " U1"]
+    speaker: Int[Tensor, " N"]
+    split: Int[Tensor, " N"]
+    moving: Bool[Tensor, " N"]
+    speakers: tuple[str, ...]
+    utterances: tuple[str, ...]
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.z.shape[1]
+
+    @property
+    def utterance(self) -> Int[Tensor, " N"]:
+        """The utterance of each frame."""
+        lengths = self.offsets.diff()
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+
+    def in_split(self, split: str) -> Bool[Tensor, " N"]:
+        """Which frames belong to `train`, `validation` or `test`."""
+        return self.split == SPLITS.index(split)
+
+    def silent(self) -> int:
+        """How many increments are left out because they are digital silence."""
+        return int((~self.moving).sum()) - (len(self.offsets) - 1)
+
+    def shuffled(self, where: Literal["within", "across"], seed: int) -> "Frames":
+        """The surrogate: frames in random order `within` each utterance, or `across` all of a split.
+
+        A frame keeps its speaker, so that speakers pair between data and surrogate (science.md, section 2b).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        group = self.utterance if where == "within" else self.split
+        order = _permutation_within(group, generator)
+        z = self.z[order]
+        moving = _moving(z * self.scale, self.offsets, self.in_split("train"))
+        return replace(self, z=z, speaker=self.speaker[order], moving=moving)
+
+
+def load_frames(store: LatentStore, split_of: dict[str, str]) -> Frames:
+    """Read a store and standardise it by the frames of the training speakers.
+
+    Raises:
+        DataError: if a dimension does not vary in the training split.
+    """
+    raw = store.frames().float()
+    utterances = store.utterances
+    speakers = sorted({u.speaker for u in utterances})
+    lengths = torch.tensor([u.frames for u in utterances])
+    speaker = torch.tensor([speakers.index(u.speaker) for u in utterances]).repeat_interleave(lengths)
+    by_speaker = torch.tensor([SPLITS.index(split_of[name]) for name in speakers])
+    split = by_speaker[speaker]
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+    train = split == SPLITS.index("train")
+    loc, scale = _moments(raw[train])
+    return Frames(
+        z=(raw - loc) / scale,
+        loc=loc,
+        scale=scale,
+        offsets=offsets,
+        speaker=speaker,
+        split=split,
+        moving=_moving(raw, offsets, train),
+        speakers=tuple(speakers),
+        utterances=tuple(u.id for u in utterances),
+    )
+
+
+def _moments(raw: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+    loc = raw.double().mean(0)
+    scale = (raw.double() - loc).square().mean(0).sqrt()
+    flat = (scale <= 1e-12 * loc.abs().clamp(min=1.0)).nonzero().flatten().tolist()
+    if flat:
+        raise DataError(
+            f"latents: dimension {flat[0]} ({len(flat)} in all) never varies in the training split: "
+            "drop it or use another tap"
+        )
+    return loc.float(), scale.float()
+
+
+def _moving(
+    raw: Float[Tensor, "N D"], offsets: Int[Tensor, " U1"], train: Bool[Tensor, " N"]
+) -> Bool[Tensor, " N"]:
+    magnitude = torch.zeros(len(raw))
+    magnitude[1:] = (raw[1:] - raw[:-1]).norm(dim=1)
+    inner = torch.ones(len(raw), dtype=torch.bool)
+    inner[offsets[:-1]] = False
+    threshold = SILENCE * magnitude[inner & train].median()
+    return inner & (magnitude > threshold)
+
+
+def _permutation_within(group: Int[Tensor, " N"], generator: torch.Generator) -> Int[Tensor, " N"]:
+    """A random order of all frames that keeps every frame inside the places of its group."""
+    places = torch.argsort(group, stable=True)
+    order = torch.empty_like(places)
+    random = torch.randperm(len(group), generator=generator)
+    order[places] = random[torch.argsort(group[random], stable=True)]
+    return order

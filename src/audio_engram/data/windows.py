@@ -1,0 +1,142 @@
+"""Segments: context and future cut from one contiguous run. The only code that knows which frame follows which."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from audio_engram.data.frames import Frames
+from audio_engram.errors import DataError
+
+
+@dataclass(frozen=True)
+class Segment:
+    """W frames of context and the S frames that follow: `future[:, 0]` comes directly after `context[:, -1]`.
+
+    `valid` marks the futures whose increment has a density (no digital silence); `speaker` is the index of the
+    speaker of each future frame; `utterance` describes the rest of the utterance of the last future frame:
+    the mean of its other frames, and the mean log magnitude of its other increments.
+    """
+
+    context: Float[Tensor, "B W D"]
+    future: Float[Tensor, "B S D"]
+    valid: Bool[Tensor, "B S"]
+    speaker: Int[Tensor, "B S"]
+    utterance: Float[Tensor, "B F"]
+
+    @property
+    def previous(self) -> Float[Tensor, "B S D"]:
+        """The frame before each future frame."""
+        return torch.cat([self.context[:, -1:], self.future[:, :-1]], dim=1)
+
+    @property
+    def delta(self) -> Float[Tensor, "B S D"]:
+        """The true increments `z_t - z_{t-1}` of the future frames."""
+        return self.future - self.previous
+
+    def to(self, device: torch.device) -> "Segment":
+        """The same segment on another device."""
+        return Segment(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class Windows:
+    """Every segment of a split: `context` + `steps` consecutive frames of one utterance, gathered by index.
+
+    For lag k use `steps = k` and take the last future frame as target: the context then ends k frames before it.
+
+    Raises:
+        DataError: if no utterance of the split is long enough.
+    """
+
+    def __init__(self, frames: Frames, split: str, context: int, steps: int) -> None:
+        self.frames, self.split, self.context, self.steps = frames, split, context, steps
+        self.starts = _starts(frames, split, context + steps)
+        if len(self.starts) == 0:
+            longest = int(frames.offsets.diff().max())
+            raise DataError(
+                f"{split} split: no utterance has {context + steps} frames ({context} of context + {steps} "
+                f"steps; the longest has {longest}): use longer audio, a smaller model.context or fewer steps"
+            )
+        self._sums = _UtteranceSums(frames)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def target(self) -> Int[Tensor, " B"]:
+        """The place of each segment's last future frame in the flat array."""
+        return self.starts + self.context + self.steps - 1
+
+    def with_valid_target(self) -> Int[Tensor, " B"]:
+        """Indices of the segments whose last future increment has a density."""
+        return self.frames.moving[self.target].nonzero().flatten()
+
+    def gather(self, index: Int[Tensor, " B"]) -> Segment:
+        """Cut the segments with these indices."""
+        frames, dim = self.frames, self.frames.dim
+        starts = self.starts[index]
+        run = self.context + self.steps
+        flat = frames.z.as_strided((len(frames.z) - run + 1, run * dim), (dim, 1)).index_select(0, starts)
+        cut = flat.view(len(index), run, dim)
+        future = (starts + self.context).unsqueeze(1) + torch.arange(self.steps)
+        return Segment(
+            context=cut[:, : self.context],
+            future=cut[:, self.context :],
+            valid=frames.moving[future],
+            speaker=frames.speaker[future],
+            utterance=self._sums.without(future[:, -1]),
+        )
+
+    def batches(self, index: Int[Tensor, " M"], batch_size: int) -> Iterator[Segment]:
+        """The segments with these indices, in this order, some at a time."""
+        for part in index.split(batch_size):
+            yield self.gather(part)
+
+    def evenly(self, most: int) -> Int[Tensor, " M"]:
+        """At most `most` indices, spread evenly over the split, the same in every call."""
+        n = min(most, len(self))
+        return torch.linspace(0, len(self) - 1, n, dtype=torch.float64).round().long().unique()
+
+
+class _UtteranceSums:
+    """Sums over each utterance, from which the target's own part is taken out again."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._utterance = frames.utterance
+        lengths = frames.offsets.diff()
+        self._count = lengths.double()
+        n = len(lengths)
+        self._z = torch.zeros(n, frames.dim, dtype=torch.float64).index_add(
+            0, self._utterance, frames.z.double()
+        )
+        log_m = torch.zeros(len(frames.z), dtype=torch.float64)
+        log_m[1:] = (frames.z[1:] - frames.z[:-1]).double().norm(dim=1).clamp(min=1e-30).log()
+        self._log_m = torch.where(frames.moving, log_m, 0.0)
+        self._log_m_sum = torch.zeros(n, dtype=torch.float64).index_add(0, self._utterance, self._log_m)
+        self._moving = torch.zeros(n, dtype=torch.float64).index_add(
+            0, self._utterance, frames.moving.double()
+        )
+
+    def without(self, target: Int[Tensor, " B"]) -> Float[Tensor, "B F"]:
+        """Mean of the other frames (D), then mean log magnitude of the increments not touching the target (1)."""
+        frames, u = self._frames, self._utterance[target]
+        others = (self._count[u] - 1).clamp(min=1)
+        mean = (self._z[u] - frames.z[target].double()) / others.unsqueeze(1)
+        after = (target + 1).clamp(max=len(frames.z) - 1)
+        after_counts = frames.moving[after] & (self._utterance[after] == u) & (after > target)
+        removed = self._log_m[target] + torch.where(after_counts, self._log_m[after], 0.0)
+        left = self._moving[u] - frames.moving[target].double() - after_counts.double()
+        log_m = (self._log_m_sum[u] - removed) / left.clamp(min=1)
+        return torch.cat([mean, log_m.unsqueeze(1)], dim=1).float()
+
+
+def _starts(frames: Frames, split: str, run: int) -> Int[Tensor, " B"]:
+    """The first frame of every run of `run` frames that stays inside one utterance of the split."""
+    ends = torch.repeat_interleave(frames.offsets[1:], frames.offsets.diff())
+    place = torch.arange(len(frames.z))
+    # The surrogates move frames but not places, and every utterance lies in one split.
+    first_of_utterance = torch.repeat_interleave(frames.offsets[:-1], frames.offsets.diff())
+    return ((place + run <= ends) & frames.in_split(split)[first_of_utterance]).nonzero().flatten()

@@ -1,0 +1,138 @@
+"""Heads: from hidden features to a distribution over the increment."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audio_engram.config import ModelConfig
+from audio_engram.data.windows import Windows
+from audio_engram.distributions import (
+    CoupledConcentration,
+    DeltaDistribution,
+    DiagonalGaussianMixture,
+    LogNormal,
+    LogNormalMixture,
+    Polar,
+    concentration_from_mean_cosine,
+)
+from audio_engram.dynamics.baselines import Baseline
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a head starts: the AR(1) baseline (`last`, `scale`), its mean cosine and the law of log m."""
+
+    last: Float[Tensor, " D"]
+    scale: Float[Tensor, " D"]
+    concentration: float
+    log_magnitude: float
+    log_spread: float
+
+
+class Head(nn.Module, ABC):
+    """One linear layer and the distribution its outputs stand for.
+
+    `last` frame times a learned factor is added to the predicted increment, so that regression to the mean
+    need not pass through the trunk.
+    """
+
+    n_outputs: int
+
+    def __init__(self, config: ModelConfig, start: Start) -> None:
+        super().__init__()
+        self.config, self.dim = config, len(start.last)
+        self.last = nn.Parameter(start.last.clone())
+        self.register_buffer("scale", start.scale.clone())
+        self.linear = nn.Linear(config.width, self.n_outputs)
+
+    @abstractmethod
+    def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
+        """The distribution that the linear layer's outputs and the last frame stand for."""
+
+
+class MixtureHead(Head):
+    """Mixture density (Bishop 1994): K diagonal Gaussians over the increment."""
+
+    def __init__(self, config: ModelConfig, start: Start) -> None:
+        self.n_outputs = config.components * (2 * len(start.last) + 1)
+        super().__init__(config, start)
+
+    def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
+        """Means and scales are offsets from the AR(1) baseline, in units of its residual."""
+        k, d = self.config.components, self.dim
+        logits, loc, log_scale = raw.split([k, k * d, k * d], dim=1)
+        centre = (self.last * last).unsqueeze(1)
+        loc = centre + self.scale * loc.view(-1, k, d)
+        log_scale = (self.scale.log() + log_scale.view(-1, k, d)).clamp(min=log(self.config.min_scale))
+        return DiagonalGaussianMixture(logits, loc, log_scale)
+
+
+class PolarHead(Head):
+    """Von Mises-Fisher direction times (mixture of) log-normal magnitude."""
+
+    def __init__(self, config: ModelConfig, start: Start) -> None:
+        self.n_outputs = len(start.last) + 2 + 3 * config.magnitude_components
+        super().__init__(config, start)
+        self._magnitude = (start.log_magnitude, log(start.log_spread))
+        self._log_concentration = log(start.concentration)
+        if config.concentration == "coupled":
+            self.log_m_scale = nn.Parameter(torch.tensor(start.log_magnitude))
+
+    def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
+        """Direction, concentration and magnitude from one set of outputs."""
+        direction, concentration, magnitude = raw.split(
+            [self.dim, 2, 3 * self.config.magnitude_components], dim=1
+        )
+        towards = self.last * last + self.scale * direction
+        loc = nn.functional.normalize(towards, dim=1, eps=1e-12)
+        log_kappa = (self._log_concentration + concentration[:, 0]).clamp(-7.0, 14.0)
+        law = self._law(magnitude)
+        if self.config.concentration == "coupled":
+            return Polar(loc, CoupledConcentration(log_kappa, self.log_m_scale.exp()), law)
+        return Polar(loc, log_kappa.exp(), law)
+
+    def _law(self, raw: Float[Tensor, "B M"]) -> LogNormal | LogNormalMixture:
+        centre, log_spread = self._magnitude
+        n = self.config.magnitude_components
+        loc, spread, logits = raw.split([n, n, n], dim=1)
+        loc = centre + loc
+        sigma = (log_spread + spread).clamp(-5.0, 3.0).exp()
+        if n == 1:
+            return LogNormal(loc[:, 0], sigma[:, 0])
+        # Without an offset the components would start alike and stay alike.
+        return LogNormalMixture(logits, loc + torch.linspace(-0.5, 0.5, n, device=loc.device), sigma)
+
+
+class MagnitudeHead(PolarHead):
+    """Uniform direction times log-normal magnitude: what the magnitude alone can be told."""
+
+    def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
+        """Direction carries nothing: concentration 0."""
+        loc = nn.functional.normalize(raw[:, : self.dim].detach() + self.scale, dim=1)
+        return Polar(loc, torch.zeros_like(raw[:, 0]), self._law(raw[:, self.dim + 2 :]))
+
+
+HEADS: dict[str, type[Head]] = {"mdn": MixtureHead, "vmf": PolarHead, "magnitude": MagnitudeHead}
+
+
+def measure_start(windows: Windows, ar1: Baseline) -> Start:
+    """Read the starting point off the training split at this lag."""
+    cosines, log_m = [], []
+    index = windows.with_valid_target()
+    for segment in windows.batches(index[:: 1 + len(index) // 20_000], 4096):
+        delta = segment.delta[:, -1]
+        log_m.append(delta.norm(dim=1).log())
+        cosines.append(nn.functional.cosine_similarity(ar1(segment.context).mean, delta))
+    values = torch.cat(log_m).double()
+    cosine = torch.cat(cosines).double().mean().clamp(0.01, 0.99)
+    return Start(
+        last=ar1.last,
+        scale=ar1.scale,
+        concentration=float(concentration_from_mean_cosine(cosine, windows.frames.dim)),
+        log_magnitude=float(values.mean()),
+        log_spread=float(values.std().clamp(min=1e-3)),
+    )

@@ -1,0 +1,64 @@
+"""What is minimised. Every loss is a mean of -log p in nats per frame, in float64, outside autocast."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram.config import TrainConfig
+from audio_engram.data.windows import Segment
+from audio_engram.dynamics.model import DynamicsModel
+from audio_engram.errors import NumericalError
+from audio_engram.forcing import free_running, scheduled_sampling
+from audio_engram.rollout import RolloutOptions, rollout
+
+
+def teacher_forced_loss(model: DynamicsModel, segment: Segment) -> Float[Tensor, ""]:
+    """-log p of the last future increment given the true context: lag = number of future frames.
+
+    Raises:
+        NumericalError: if no target of the batch has a density.
+    """
+    valid = segment.valid[:, -1]
+    if not valid.any():
+        raise NumericalError("a batch holds digital silence alone: use a larger train.batch_size")
+    features = segment.utterance if model.n_features else None
+    log_prob = model(segment.context, features).log_prob(segment.delta[:, -1])
+    return -log_prob[valid].mean()
+
+
+def unrolled_loss(
+    model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor
+) -> Float[Tensor, ""]:
+    """-log p of the true increments along a rollout on the model's own states (science.md, section 4, regime 2).
+
+    `teacher_weight` adds the teacher-forced loss of the first step's context, `state_weight` the squared distance
+    per dimension between the states reached and the true ones.
+    """
+    options = RolloutOptions(config.step, detach=config.detach, checkpoint_steps=config.checkpoint_steps)
+    rolled = rollout(model, segment.context, mask, segment.future, options)
+    if rolled.log_probs is None or not segment.valid.any():
+        raise NumericalError("a batch holds digital silence alone: use a larger train.batch_size")
+    loss = -rolled.log_probs[segment.valid].mean()
+    if config.teacher_weight:
+        loss = (loss + config.teacher_weight * _along_truth(model, segment)) / (1 + config.teacher_weight)
+    if config.state_weight:
+        loss = loss + config.state_weight * (rolled.latents - segment.future).square().mean()
+    return loss
+
+
+def sampling_mask(
+    segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator
+) -> Tensor:
+    """Scheduled sampling: true frames fed back with a probability that falls to 0 halfway through training."""
+    probability = config.sampling_start * max(0.0, 1 - 2 * progress)
+    shape = (len(segment.context), segment.future.shape[1])
+    return scheduled_sampling(shape, probability, generator) if probability else free_running(shape[1])
+
+
+def _along_truth(model: DynamicsModel, segment: Segment) -> Tensor:
+    """The teacher-forced loss at one step in four, in one forward pass."""
+    run = torch.cat([segment.context, segment.future], dim=1)
+    width, steps = segment.context.shape[1], segment.future.shape[1]
+    contexts = run.unfold(1, width, 1)[:, :steps:4].movedim(-1, 2).flatten(0, 1)
+    log_prob = model(contexts).log_prob(segment.delta[:, ::4].flatten(0, 1))
+    return -log_prob[segment.valid[:, ::4].flatten()].mean()

@@ -1,0 +1,252 @@
+"""The figures of each experiment, drawn from its measurements; what was not measured is not drawn."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from audio_engram.measurements import Measurements
+from audio_engram.report import words
+from audio_engram.report.bars import Row, dot_panel, waterfall_panel
+from audio_engram.report.folder import Epoch
+from audio_engram.report.lines import Look, common_limits, epoch_records, line_panel
+from audio_engram.report.panels import Panel
+from audio_engram.report.series import (
+    MODES,
+    Curve,
+    Style,
+    along,
+    analytic,
+    as_reference,
+    curves,
+    data_order,
+    model_order,
+    style_of,
+)
+
+Drawn = tuple[Panel, list[Curve]]
+INDEPENDENT_COSINE = 0.707
+INTERVALS = "Bars and bands are 95 % intervals over speakers."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels that share one caption and one legend."""
+
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, Style], ...] = ()
+
+
+def figure(caption: str, drawn: Iterable[Drawn]) -> list[Figure]:
+    """A figure of the panels that have curves, with every series named once; none where nothing was drawn."""
+    pairs = list(drawn)
+    legend = {curve.label: curve.style for _, lines in pairs for curve in lines}
+    return [Figure(caption, tuple(panel for panel, _ in pairs), tuple(legend.items()))] if pairs else []
+
+
+def title_of(metric: str) -> str:
+    """A metric with its unit."""
+    known = words.metric(metric)
+    label = known.label[:1].upper() + known.label[1:]
+    return f"{label} ({known.unit})" if known.unit else label
+
+
+def without(records: Measurements, mode: str) -> Measurements:
+    """The records that were not measured in this mode."""
+    return Measurements(r for r in records if r.mode != mode)
+
+
+def predictability(records: Measurements, name: str) -> list[Figure]:
+    """Curves along the lag, then what ΔNLL at lag 1 is made of."""
+    cosine = Look("lag", guides=((INDEPENDENT_COSINE, "independent frames: 0.707"),))
+    zero = Look("lag", guides=((0.0, ""),))
+    looks = {
+        "delta_nll": replace(zero, scale="symlog"),
+        "delta_nll_excess": replace(zero, scale="symlog"),
+        "direction_cosine": cosine,
+        "innovation_cosine": zero,
+        "direction_cosine_standardised": cosine,
+        "state_r2": zero,
+        "increment_r2": zero,
+    }
+    by_lag = figure(
+        f"Predictability by lag. {INTERVALS} Full markers are real speech, hollow ones the frame-shuffled "
+        "surrogate; baselines have no marker. A model has found something where it leaves both its baselines "
+        "and its shuffled twin. The dashed line at zero is the baseline.",
+        _along_lag(records, name, looks),
+    )
+    return by_lag + decomposition(records, name)
+
+
+def _along_lag(records: Measurements, name: str, looks: Mapping[str, Look]) -> list[Drawn]:
+    panels: list[Drawn] = []
+    for metric, look in looks.items():
+        fed = curves(without(records.select(metric=metric), "analytic"), "lag")
+        drawn = fed + analytic(_analytic_of(records, metric), "lag")
+        if any(len(curve.records) > 1 for curve in drawn):
+            panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look), drawn))
+    return panels
+
+
+def _analytic_of(records: Measurements, metric: str) -> Measurements:
+    """The known truth, whether named by its mode alone or by its metric too."""
+    return Measurements(
+        r for r in records if r.mode == "analytic" and r.metric in (metric, f"{metric}_analytic")
+    )
+
+
+def decomposition(records: Measurements, name: str) -> list[Figure]:
+    """One waterfall for each head and kind of data, from mean reversion to dynamics, ending at ΔNLL."""
+    whole = records.select(metric="delta_nll", lag=1, mode="teacher_forced")
+    parts = Measurements(r for r in records.select(lag=1) if r.metric in words.PARTS)
+    pairs = sorted({(r.model, r.data) for r in parts}, key=lambda p: (model_order(p[0]), data_order(p[1])))
+    panels: list[Drawn] = []
+    for model, data in pairs:
+        style = style_of(model, data)
+        found = {r.metric: r for r in parts.select(model=model, data=data)}
+        rows = [Row(words.metric(p).label, found[p], style) for p in words.PARTS if p in found]
+        total = whole.select(model=model, data=data)
+        if rows and len(total) == 1:
+            panel = waterfall_panel(
+                words.series(model, data), f"{name}-parts-{model}-{data}", rows, Row("ΔNLL", total[0], style)
+            )
+            panels.append((panel, []))
+    return figure(
+        "What ΔNLL at lag 1 is made of. Only the last part, dynamics, needs the order of the frames.", panels
+    )
+
+
+def magnitude(records: Measurements, name: str) -> list[Figure]:
+    """R² of the log-magnitude by the head and by the norm of the mean."""
+    panels: list[Drawn] = [
+        (dot_panel(title_of(metric), f"{name}-{metric}", rows), [])
+        for metric in ("magnitude_r2", "magnitude_r2_of_mean")
+        if (rows := _magnitude_rows(records.select(metric=metric)))
+    ]
+    caption = (
+        f"How much of the log-magnitude is explained. {INTERVALS} Left of zero is worse than a constant."
+    )
+    return figure(caption, panels)
+
+
+def _magnitude_rows(records: Measurements) -> list[Row]:
+    several = len({r.lag for r in records}) > 1
+    ordered = sorted(records, key=lambda r: (data_order(r.data), model_order(r.model), r.lag))
+    return [
+        Row(
+            _short(words.series(r.model, r.data), f", lag {r.lag}" if several else ""),
+            r,
+            style_of(r.model, r.data),
+        )
+        for r in ordered
+    ]
+
+
+def _short(label: str, suffix: str, room: int = 26) -> str:
+    keep = room - len(suffix)
+    return (label if len(label) <= keep else label[: keep - 1] + "…") + suffix
+
+
+def factorisation(records: Measurements, name: str, wanted: float | None = None) -> list[Figure]:
+    """Each metric along the steps of a rollout; `wanted` is the threshold on the cosine."""
+    goal = ((wanted, f"threshold {wanted:g}"),) if wanted is not None else ()
+    base = Look("step")
+    still = replace(base, guides=((1.0, ""),))
+    looks = {
+        "direction_cosine": replace(base, guides=goal),
+        "innovation_cosine": replace(base, guides=((0.0, ""),)),
+        "magnitude_ratio": replace(base, scale="log", bands=((0.8, 1.25),), guides=((1.0, ""),)),
+        "delta_nll": replace(base, scale="symlog", guides=((0.0, ""),)),
+        "state_error_vs_still": still,
+        "state_error_vs_mean": still,
+    }
+    return figure(
+        f"Rollouts by step. {INTERVALS} The shaded strip of the magnitude ratio is 0.8–1.25; the grey band "
+        "of the cosine is what a predictor trained directly at that lag reaches. Dashed lines stand where nothing "
+        "is gained: at the baseline, at the true magnitude, at standing still and at the training mean.",
+        _along_step(records, name, looks),
+    )
+
+
+def _along_step(records: Measurements, name: str, looks: Mapping[str, Look]) -> list[Drawn]:
+    panels: list[Drawn] = []
+    for metric, look in looks.items():
+        of_metric = records.select(metric=metric)
+        free = curves(of_metric.select(mode="free_running"), "step")
+        fed = [
+            as_reference(c) for c in curves(of_metric.select(mode="teacher_forced"), "step") if _is_base(c)
+        ]
+        ceiling = curves(records.select(metric=f"ceiling_{metric}"), "step")
+        drawn = ceiling + free + fed
+        if drawn:
+            panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look), drawn))
+    return panels
+
+
+def _is_base(curve: Curve) -> bool:
+    """Unrolled variants have no teacher-forced line of their own: six of them hide one another."""
+    return not curve.records[0].model.endswith(("_k16", "_k32"))
+
+
+def injection(records: Measurements, name: str) -> list[Figure]:
+    """Each metric for each model, with the four modes as curves; then what one true frame repairs."""
+    scales = {
+        "direction_cosine": "linear",
+        "state_error": "linear",
+        "delta_nll": "symlog",
+        "magnitude_ratio": "log",
+    }
+    panels: list[Drawn] = []
+    for metric, scale in scales.items():
+        of_metric = records.select(metric=metric)
+        look = Look("step", scale, marks=(4.5, 8.5, 12.5), limits=common_limits(of_metric, scale))
+        for model in sorted({r.model for r in of_metric}, key=model_order):
+            drawn = _modes(of_metric.select(model=model))
+            title = f"{title_of(metric)}, {words.model(model)}"
+            if drawn:
+                panels.append((line_panel(title, f"{name}-{metric}-{model}", drawn, look), drawn))
+    shown = figure(
+        f"Rollouts with the true state injected. {INTERVALS} Dotted uprights are the injections of mode B.",
+        panels,
+    )
+    return shown + _recovery(records.select(metric="recovery"), f"{name}-recovery")
+
+
+def _recovery(records: Measurements, name: str) -> list[Figure]:
+    ordered = sorted(records, key=lambda r: (model_order(r.model), r.mode, r.step))
+    rows = [Row(_short(words.model(r.model), f", step {r.step}"), r, style_of(r.model)) for r in ordered]
+    panels: list[Drawn] = [(dot_panel(title_of("recovery"), name, rows), [])] if rows else []
+    return figure(f"What one true frame repairs, by the step after which it was given. {INTERVALS}", panels)
+
+
+def _modes(records: Measurements) -> list[Curve]:
+    return [
+        Curve(words.mode(mode), style, along(found, "step"))
+        for mode, style in MODES.items()
+        if len(found := records.select(mode=mode))
+    ]
+
+
+def training(losses: Mapping[str, list[Epoch]]) -> list[Figure]:
+    """Training and validation loss of each model by epoch."""
+    panels: list[Drawn] = []
+    for index, model in enumerate(sorted(losses, key=model_order)):
+        style = style_of(model)._replace(marker="")
+        drawn = [
+            Curve(
+                "training",
+                style._replace(dash="dotted"),
+                epoch_records([(e.epoch, e.train) for e in losses[model]]),
+            ),
+            Curve("validation", style, epoch_records([(e.epoch, e.validation) for e in losses[model]])),
+        ]
+        look = Look("step", x_label="epoch")
+        panels.append((line_panel(words.model(model), f"training-{index}", drawn, look), []))
+    return figure("Loss by epoch, nats per frame: training dotted, validation solid.", panels)
+
+
+DRAWN: dict[str, Callable[[Measurements, str], list[Figure]]] = {
+    "predictability": predictability,
+    "magnitude": magnitude,
+    "factorisation": factorisation,
+    "injection": injection,
+}

@@ -1,0 +1,75 @@
+"""How numbers are written on the page: three significant digits, a true minus sign, intervals in brackets."""
+
+MINUS = "\N{MINUS SIGN}"
+SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+NOT_FINITE = "not finite"
+
+
+def number(value: float | int | None) -> str:
+    """Three significant digits: `−77.5`, `0.0123`, `1,230`, `4.20×10⁷`; None was not finite."""
+    if value is None or value != value or value in (float("inf"), -float("inf")):
+        return NOT_FINITE
+    rounded = float(f"{value:.3g}")
+    size = abs(rounded)
+    if size == 0:
+        return "0"
+    if size >= 1e6 or size < 1e-3:
+        return scientific(rounded)
+    text = f"{size:,.0f}" if size >= 1000 else f"{size:#.3g}".rstrip(".")
+    return (MINUS if rounded < 0 else "") + text
+
+
+def scientific(value: float) -> str:
+    """Three significant digits and a power of ten."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPT)}".replace("-", MINUS)
+
+
+def interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """`−77.5 [−80.1, −75.0]`; only the value where there is no interval."""
+    if low is None or high is None:
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def tick(value: float, _position: object = None) -> str:
+    """A label on an axis: short, and a bare power of ten from 10,000 on."""
+    size = abs(value)
+    if size >= 1e4:
+        mantissa, exponent = f"{size:.0e}".split("e")
+        times = "" if mantissa == "1" else f"{mantissa}×"
+        text = f"{times}10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    else:
+        text = f"{size:,.6g}" if size < 1000 else f"{size:,.0f}"
+    return (MINUS if value < 0 else "") + text
+
+
+def threshold(value: float) -> str:
+    """A threshold as it was set, without padding: `0.6`, `−0.347`."""
+    return f"{value:g}".replace("-", MINUS)
+
+
+def count(value: int) -> str:
+    """A whole number with thousands separated."""
+    return f"{value:,}".replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it: `4.2 s`, `3 min 12 s`, `2 h 04 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as MB or GB (powers of ten)."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def plural(n: int, noun: str) -> str:
+    """`1 speaker`, `12 speakers`."""
+    return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"

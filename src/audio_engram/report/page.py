@@ -1,0 +1,178 @@
+"""The page: everything in a run folder, rendered into one HTML file."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import partial
+from importlib import resources
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from audio_engram.decision import Decision
+from audio_engram.measurements import Measurement, Measurements, write_text
+from audio_engram.report import figures, numbers, tables, words
+from audio_engram.report.facts import (
+    banners,
+    codec_facts,
+    corpus_facts,
+    provenance_tables,
+    run_facts,
+    summary,
+)
+from audio_engram.report.folder import Clip, RunFolder, audio_uri, data_uri, read_run
+from audio_engram.report.gauge import gauge
+from audio_engram.report.sections import Section, sections
+from audio_engram.report.tables import Table
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` into a run folder from the files that are there, and return its path.
+
+    The page needs nothing else: styles, plots and sound are inside it. The same files give the same bytes.
+
+    Raises:
+        UsageError: if there is no such folder.
+        DataError: if a file is missing or cannot be understood.
+    """
+    path = run / "report.html"
+    write_text(path, render(read_run(run)))
+    return path
+
+
+def render(run: RunFolder) -> str:
+    """The whole page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("audio_engram.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        gauge=gauge,
+        metric=words.metric,
+        series=words.series,
+        threshold=numbers.threshold,
+        plural=numbers.plural,
+        value_of=tables.shown,
+        next_figure=partial(next, count(1)),
+        next_table=partial(next, count(1)),
+    )
+    return environment.get_template("page.html").render(**_content(run))
+
+
+def _content(run: RunFolder) -> dict[str, Any]:
+    script = _asset("filter.js")
+    found = sections(run.decision, run.measurements)
+    audio = _groups(run)
+    training = figures.training(run.training)
+    return {
+        "style": _asset("style.css"),
+        "script": script,
+        "script_hash": _hash(script),
+        "decision": run.decision,
+        "codec": run.provenance.codec,
+        "corpus": run.provenance.corpus,
+        "banners": banners(run.provenance, run.decision, _is_world(run.measurements)),
+        "summary": summary(run.provenance, run.measurements),
+        "contents": _contents(run.decision, found, bool(training), bool(audio)),
+        "used_verdicts": _used_verdicts(run.decision),
+        "has_ceiling": any(f.ceiling for f in run.decision.findings),
+        "priors": _priors(run.decision),
+        "sections": found,
+        "training": training,
+        "audio": audio,
+        "glossary": words.GLOSSARY,
+        "metrics": [m for m in words.METRICS.values() if m.meaning],
+        "download": _download(run.measurements),
+        "everything": tables.all_records(run.measurements),
+        "run_facts": run_facts(run.provenance),
+        "codec_facts": codec_facts(run.provenance),
+        "corpus_facts": corpus_facts(run.provenance),
+        "provenance_tables": provenance_tables(run.provenance),
+        "versions": sorted(run.provenance.versions.items()),
+        "command": run.provenance.command,
+        "config": run.config,
+    }
+
+
+def _is_world(records: Measurements) -> bool:
+    """Only a process whose truth is known has analytic values."""
+    return any(record.mode == "analytic" for record in records)
+
+
+def _asset(name: str) -> str:
+    return resources.files("audio_engram.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What the content security policy allows to run, and nothing else."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _contents(
+    decision: Decision, found: Iterable[Section], trained: bool, heard: bool
+) -> list[tuple[str, str]]:
+    entries = [
+        (True, "verdicts", "Verdicts"),
+        (bool(decision.path), "path", "The path through the tree"),
+        (bool(decision.priors), "priors", "What was expected"),
+        *((True, section.name, section.title) for section in found),
+        (trained, "training", "Training"),
+        (heard, "listen", "Listen"),
+        (True, "notation", "Notation"),
+        (True, "measurements", "All measurements"),
+        (True, "provenance", "Provenance"),
+    ]
+    return [(anchor, title) for wanted, anchor, title in entries if wanted]
+
+
+def _used_verdicts(decision: Decision) -> list[tuple[str, str]]:
+    used = {finding.verdict for finding in decision.findings}
+    return [(verdict, meaning) for verdict, meaning in words.VERDICTS.items() if verdict in used]
+
+
+def _priors(decision: Decision) -> Table | None:
+    said = {True: "true", False: "false", None: "open"}
+    rows = tuple(
+        (p.hypothesis, f"{p.probability:.2f}", said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}")
+        for p in decision.priors
+    )
+    columns = ("hypothesis", "probability", "outcome", "Brier score")
+    return Table("Hypotheses with the probability given beforehand.", columns, rows) if rows else None
+
+
+def _groups(run: RunFolder) -> list[tuple[str, list[dict[str, str]]]]:
+    groups: dict[str, list[dict[str, str]]] = {}
+    for clip in run.clips:
+        groups.setdefault(clip.group, []).append(_clip(run.path, clip))
+    return list(groups.items())
+
+
+def _clip(path: Path, clip: Clip) -> dict[str, str]:
+    level = (
+        ""
+        if clip.rms_db is None
+        else f" · {numbers.MINUS if clip.rms_db < 0 else ''}{abs(clip.rms_db):.1f} dB RMS"
+    )
+    return {
+        "label": clip.label,
+        "kind": clip.kind,
+        "facts": f"{clip.seconds:.1f} s{level}",
+        "note": clip.note,
+        "uri": audio_uri(path, clip),
+    }
+
+
+def _download(records: Measurements) -> str:
+    """The records as JSON that `Measurements.read` takes, without the fields at their defaults."""
+    lines = ",\n".join(_compact(record) for record in records)
+    return data_uri("application/json", f"[\n{lines}\n]\n".encode())
+
+
+def _compact(record: Measurement) -> str:
+    return json.dumps(record.model_dump(exclude_defaults=True), allow_nan=False)

@@ -1,0 +1,131 @@
+"""What stands in the section of each experiment: its findings, figures and tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from audio_engram.decision import Decision, Finding
+from audio_engram.measurements import Measurements
+from audio_engram.report import figures, tables, words
+from audio_engram.report.figures import Figure
+from audio_engram.report.tables import Table
+
+SPREAD = (
+    "delta_nll",
+    "delta_nll_median",
+    "delta_nll_trimmed",
+    "exploded_share",
+    "bits_per_dim",
+    "nats_per_dim",
+)
+MAX_GENERIC_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Part:
+    """The figures and tables of one codec."""
+
+    codec: str
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+    folded: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment on the page."""
+
+    name: str
+    title: str
+    question: str
+    reading: str
+    findings: tuple[Finding, ...]
+    parts: tuple[Part, ...]
+
+
+def sections(decision: Decision, measured: Measurements) -> list[Section]:
+    """A section for each experiment that was measured or judged, in the order of the ladder."""
+    names = {r.experiment for r in measured} | {f.criterion.experiment for f in decision.findings}
+    known = list(words.EXPERIMENTS)
+    ordered = sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+    return [_section(name, index, decision, measured) for index, name in enumerate(ordered)]
+
+
+def _section(name: str, index: int, decision: Decision, measured: Measurements) -> Section:
+    told = words.experiment(name)
+    findings = tuple(f for f in decision.findings if f.criterion.experiment == name)
+    records = Measurements(r for r in measured.select(experiment=name) if r.split == "test")
+    codecs = sorted({r.codec for r in records})
+    return Section(
+        name=f"experiment-{index}",
+        title=told.title,
+        question=findings[0].criterion.question if findings else told.question,
+        reading=told.reading,
+        findings=findings,
+        parts=tuple(
+            _part(
+                name,
+                f"e{index}c{place}",
+                codec if len(codecs) > 1 else "",
+                records.select(codec=codec),
+                findings,
+            )
+            for place, codec in enumerate(codecs)
+        ),
+    )
+
+
+def _part(name: str, prefix: str, codec: str, records: Measurements, findings: tuple[Finding, ...]) -> Part:
+    if name == "factorisation":
+        drawn = figures.factorisation(records, prefix, _threshold(findings, "direction_cosine"))
+    else:
+        drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
+    shown = tables.parts(records)
+    folded = TABLES.get(name, _generic)(records)
+    return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
+
+
+def _threshold(findings: tuple[Finding, ...], metric: str) -> float | None:
+    return next((f.criterion.threshold for f in findings if f.criterion.metric == metric), None)
+
+
+def _predictability(records: Measurements) -> list[Table]:
+    metrics = ("delta_nll_excess", "direction_cosine", "innovation_cosine", "state_r2", "increment_r2")
+    spread = tables.across(
+        records, SPREAD, "Whether single frames dominate the mean: ΔNLL in nats/frame, four ways."
+    )
+    return spread + [table for metric in metrics for table in tables.along(records, metric, "lag")]
+
+
+def _by_step(*metrics: str) -> Callable[[Measurements], list[Table]]:
+    return lambda records: [table for metric in metrics for table in tables.along(records, metric, "step")]
+
+
+def _magnitude(records: Measurements) -> list[Table]:
+    return tables.across(records, ("magnitude_r2", "magnitude_r2_of_mean"), "R² of the log-magnitude.")
+
+
+def _generic(records: Measurements) -> list[Table]:
+    """Experiments without figures of their own show their measurements as they are."""
+    if not len(records):
+        return []
+    table = tables.all_records(Measurements(records[:MAX_GENERIC_ROWS]))
+    rest = len(records) - len(table.rows)
+    more = f" {rest} more stand in the full table at the end." if rest > 0 else ""
+    return [Table(f"The measurements of this experiment.{more}", table.columns, table.rows, table.heads)]
+
+
+TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
+    "predictability": _predictability,
+    "magnitude": _magnitude,
+    "factorisation": _by_step(
+        "direction_cosine",
+        "ceiling_direction_cosine",
+        "innovation_cosine",
+        "magnitude_ratio",
+        "delta_nll",
+        "state_error",
+        "state_error_difference",
+        "first_nonfinite_step",
+    ),
+    "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
+}

@@ -1,0 +1,119 @@
+"""The small tables beside the figures, and the full one at the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report import numbers, words
+from audio_engram.report.series import data_order, model_order
+
+STEPS_SHOWN = (1, 2, 4, 8, 16)
+COLUMNS_OF_ALL = (
+    "experiment",
+    "metric",
+    "model",
+    "data",
+    "lag",
+    "step",
+    "mode",
+    "value [95 % interval]",
+    "codec",
+    "split",
+    "speakers",
+    "frames",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a caption; the first `heads` cells of a row name it."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    heads: int = 1
+
+
+def shown(record: Measurement | None) -> str:
+    """Value and interval, or a dash for what was not measured."""
+    return "–" if record is None else numbers.interval(record.value, record.low, record.high)
+
+
+def along(records: Measurements, metric: str, axis: str) -> list[Table]:
+    """One metric: series downwards, lags or steps across."""
+    found = records.select(metric=metric)
+    places = sorted({getattr(r, axis) for r in found})
+    if axis == "step" and len(places) > len(STEPS_SHOWN):
+        places = [p for p in places if p in STEPS_SHOWN]
+    keys = sorted({(r.model, r.data, r.mode) for r in found}, key=_order)
+    cells = {(r.model, r.data, r.mode, getattr(r, axis)): r for r in found}
+    rows = tuple((*_names(key), *(shown(cells.get((*key, place))) for place in places)) for key in keys)
+    known = words.metric(metric)
+    caption = (
+        f"{known.label[:1].upper()}{known.label[1:]}{f', {known.unit}' if known.unit else ''}, by {axis}."
+    )
+    columns = ("model", "fed", *(f"{axis} {place}" for place in places))
+    return [Table(f"{caption} {known.meaning}".strip(), columns, rows, heads=2)] if rows else []
+
+
+def parts(records: Measurements) -> list[Table]:
+    """The decomposition of ΔNLL at lag 1: parts downwards, heads on real and shuffled data across."""
+    of_parts = [r for r in records.select(lag=1) if r.metric in words.PARTS]
+    keys = sorted({(r.model, r.data) for r in of_parts}, key=lambda k: (data_order(k[1]), model_order(k[0])))
+    totals = records.select(metric="delta_nll", lag=1, mode="teacher_forced")
+    cells = {(r.model, r.data, r.metric): r for r in [*of_parts, *totals]}
+    rows = tuple(
+        (words.metric(metric).label, *(shown(cells.get((*key, metric))) for key in keys))
+        for metric in (*words.PARTS, "delta_nll")
+    )
+    caption = (
+        "The parts of ΔNLL at lag 1, nats/frame, on real and on shuffled frames. Shuffled frames have no "
+        "dynamics, so that part must be nothing there."
+    )
+    return [Table(caption, ("part", *(words.series(*key) for key in keys)), rows)] if keys else []
+
+
+def across(records: Measurements, metrics: Sequence[str], caption: str) -> list[Table]:
+    """Several metrics side by side, one row for each model, kind of data and lag."""
+    present = [m for m in metrics if len(records.select(metric=m))]
+    keys = sorted(
+        {(r.model, r.data, r.mode, r.lag) for r in records if r.metric in present},
+        key=lambda k: (k[3], _order(k[:3])),
+    )
+    cells = {(r.model, r.data, r.mode, r.lag, r.metric): r for r in records}
+    rows = tuple(
+        (words.series(key[0], key[1]), str(key[3]), *(shown(cells.get((*key, metric))) for metric in present))
+        for key in keys
+    )
+    columns = ("model", "lag", *(words.metric(metric).label for metric in present))
+    return [Table(caption, columns, rows, heads=2)] if rows else []
+
+
+def all_records(records: Measurements) -> Table:
+    """Every measurement of the run, known or not."""
+    rows = tuple(
+        (
+            r.experiment,
+            r.metric,
+            r.model,
+            r.data,
+            str(r.lag),
+            str(r.step),
+            r.mode,
+            shown(r),
+            r.codec,
+            r.split,
+            numbers.count(r.n_speakers),
+            numbers.count(r.n_frames),
+        )
+        for r in records
+    )
+    return Table("All measurements, as the run wrote them.", COLUMNS_OF_ALL, rows, heads=3)
+
+
+def _order(key: tuple[str, str, str]) -> tuple[object, ...]:
+    return (data_order(key[1]), model_order(key[0]), key[2])
+
+
+def _names(key: tuple[str, str, str]) -> tuple[str, str]:
+    return words.series(key[0], key[1]), words.mode(key[2])

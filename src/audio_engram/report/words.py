@@ -1,0 +1,220 @@
+"""The words of the page: what metrics, models and experiments are called, and how to read them."""
+
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+
+class Metric(NamedTuple):
+    """A metric's name on the page, its unit and its meaning in a sentence."""
+
+    label: str
+    unit: str
+    meaning: str
+
+
+class Experiment(NamedTuple):
+    """An experiment's title, its question where no criterion states one, and how to read its figures."""
+
+    title: str
+    question: str
+    reading: str
+
+
+METRICS = {
+    "delta_nll": Metric(
+        "ΔNLL",
+        "nats/frame",
+        "Negative log-likelihood minus that of the increment baseline; negative is better.",
+    ),
+    "delta_nll_median": Metric(
+        "ΔNLL, median", "nats/frame", "Median over frames: single frames cannot move it."
+    ),
+    "delta_nll_trimmed": Metric("ΔNLL, 5 % trimmed", "nats/frame", "Mean without the outer 5 % of frames."),
+    "delta_nll_excess": Metric(
+        "ΔNLL excess", "nats/frame", "NLL minus that of the best trivial baseline; the verdict rests on it."
+    ),
+    "delta_nll_analytic": Metric("ΔNLL, analytic", "nats/frame", "What the known truth of a world allows."),
+    "exploded_share": Metric("exploded frames", "share", "Share of frames above the baseline plus 100 nats."),
+    "bits_per_dim": Metric("bits/dim", "bits", "Density of the raw increments, per dimension."),
+    "nats_per_dim": Metric("nats/dim", "nats", "ΔNLL divided by the number of dimensions."),
+    "direction_cosine": Metric(
+        "direction cosine", "", "Cosine between predicted and true increment, in raw latents."
+    ),
+    "direction_cosine_standardised": Metric(
+        "direction cosine, standardised", "", "The same where every dimension has unit variance."
+    ),
+    "direction_cosine_analytic": Metric("direction cosine, analytic", "", "The known truth of a world."),
+    "ceiling_direction_cosine": Metric(
+        "ceiling of the direction cosine", "", "Reached by a predictor trained directly at that distance."
+    ),
+    "innovation_cosine": Metric(
+        "innovation cosine", "", "Predicted against true increment, both after the AR(1) part is removed."
+    ),
+    "state_r2": Metric("next-state R²", "", "Share of the variance of the next state that is explained."),
+    "increment_r2": Metric("increment R²", "", "Share of the variance of the increment that is explained."),
+    "magnitude_r2": Metric(
+        "log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."
+    ),
+    "magnitude_r2_of_mean": Metric(
+        "log-magnitude R², norm of the mean",
+        "",
+        "R² of log m by the norm of the predicted mean; a shrunken mean makes it negative by construction.",
+    ),
+    "magnitude_ratio": Metric("magnitude ratio", "", "Predicted magnitude over true magnitude; 1 is right."),
+    "state_error": Metric("state error", "", "Distance of the rolled-out state to the true one."),
+    "state_error_vs_still": Metric(
+        "state error / standing still", "", "Below 1: closer to the truth than not moving at all."
+    ),
+    "state_error_vs_mean": Metric(
+        "state error / training mean", "", "Below 1: closer to the truth than the mean of the training data."
+    ),
+    "state_error_difference": Metric(
+        "difference of state errors", "", "Negative: the first model is closer."
+    ),
+    "first_nonfinite_step": Metric(
+        "first non-finite step", "steps", "Where a rollout left the finite numbers."
+    ),
+    "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
+    "part_mean_reversion": Metric("mean reversion", "nats/frame", "What the best AR(1) gains."),
+    "part_shape": Metric("shape", "nats/frame", "What a better-shaped density gains without any context."),
+    "part_static": Metric(
+        "static", "nats/frame", "Who speaks and how loud: what order in time does not carry."
+    ),
+    "part_dynamics": Metric("dynamics", "nats/frame", "What only the order of the frames carries."),
+}
+
+PARTS = ("part_mean_reversion", "part_shape", "part_static", "part_dynamics")
+
+MODELS = {
+    "mdn": "MDN",
+    "vmf": "vMF × log-normal",
+    "mdn_k16": "MDN, unrolled K = 16",
+    "vmf_k16": "vMF, unrolled K = 16",
+    "mdn_k32": "MDN, unrolled K = 32",
+    "vmf_k32": "vMF, unrolled K = 32",
+    "increment": "increment marginal",
+    "state": "state marginal",
+    "ar1": "diagonal AR(1)",
+    "utterance": "utterance mean",
+    "ceiling": "ceiling (direct at that lag)",
+    "magnitude": "magnitude head",
+    "magnitude_utterance": "head + utterance features",
+}
+
+DATA = {"real": "", "shuffled_within": "shuffled within", "shuffled_across": "shuffled across"}
+
+MODES = {
+    "teacher_forced": "teacher-forced",
+    "free_running": "free-running",
+    "analytic": "analytic",
+    "A": "A: true state every step",
+    "B": "B: true state after steps 4, 8, 12",
+    "C": "C: true state after step 1 only",
+    "D": "D: never",
+}
+
+EXPERIMENTS = {
+    "predictability": Experiment(
+        "Predictability",
+        "How predictable is the next increment, at which lag, beyond regression to the mean?",
+        "Differencing makes noise look predictable: frames that are independent in time already reach a "
+        "direction cosine of 0.707 and −0.347 nats per dimension against the increment baseline. The "
+        "trivial baselines and the frame-shuffled surrogates therefore share the axes of the models, and "
+        "the excess is what is left over the best trivial baseline. At lags of 2 and more the context "
+        "leaves out the frame before the target, so those figures are the cleaner evidence.",
+    ),
+    "magnitude": Experiment(
+        "Magnitude",
+        "Is the magnitude of the increments truly unpredictable?",
+        "A mean that shrinks towards nothing has a small norm, so R² by the norm of the predicted mean is "
+        "negative by construction. The magnitude head's own E[log m] is the fair figure; both are shown.",
+    ),
+    "factorisation": Experiment(
+        "Factorisation",
+        "Does direction × magnitude hold up in a rollout?",
+        "At rollout step s the last true frame is s frames old, so a predictor trained directly at lag s "
+        "bounds what any mean rollout can know: the grey ceiling. Dotted lines are the same models fed "
+        "the truth at every step. A magnitude ratio near zero is stability bought by predicting nothing.",
+    ),
+    "injection": Experiment(
+        "Injection",
+        "Where does the rollout gap come from?",
+        "The same rollout is given the true state at every step (A), after steps 4, 8 and 12 (B), after "
+        "step 1 only (C) or never (D). If B returns to A after each injection, the drift is recoverable; "
+        "if one step on its own states already costs most of the gap, that step is what breaks.",
+    ),
+    "structure": Experiment("Structure", "Do coarse clusters of contexts explain increments?", ""),
+    "representation": Experiment("Representation", "Is the gap the codec's?", ""),
+    "archetypes": Experiment("Archetypes", "Do reusable directions exist?", ""),
+    "sampling": Experiment("Sampling", "Does training on samples keep the magnitude?", ""),
+    "memory": Experiment("Memory", "Does memory as a basis help?", ""),
+    "correction": Experiment("Score correction", "Does score correction help?", ""),
+    "two_stage": Experiment("Two stages", "Can magnitudes be filled in afterwards?", ""),
+    "smoothing": Experiment("Smoothing", "Does smoothing raise the predictability of directions?", ""),
+}
+
+VERDICTS = {
+    "pass": "the whole interval is on the good side of the threshold",
+    "fail": "the whole interval is on the bad side of the threshold",
+    "undecided": "the interval straddles the threshold, or there are too few speakers",
+    "unattainable": "no model could reach the threshold here: the ceiling misses it",
+}
+
+GLOSSARY = (
+    (
+        Markup("<i>z<sub>t</sub></i>"),
+        "latent frame t, a vector of D numbers, as the codec's encoder gives it",
+    ),
+    (
+        Markup("<i>δ<sub>t</sub></i> = <i>z<sub>t</sub></i> − <i>z</i><sub><i>t</i>−1</sub>"),
+        "the increment; every model predicts it, always one step",
+    ),
+    (
+        Markup("<i>m<sub>t</sub></i>, <i>d<sub>t</sub></i>"),
+        Markup(
+            "magnitude ‖<i>δ<sub>t</sub></i>‖ and direction <i>δ<sub>t</sub></i> / <i>m<sub>t</sub></i>, "
+            "a point on the unit sphere"
+        ),
+    ),
+    ("context, W", "the last W frames, oldest first"),
+    ("lag k", "the context ends k frames before the target; k = 1 is ordinary next-step prediction"),
+    ("step s", "the s-th step of a rollout, in which the model continues from its own states"),
+    (
+        "ΔNLL",
+        "negative log-likelihood minus that of a Gaussian over increments; nats per frame, lower is better",
+    ),
+    ("excess", "the same against the best of the trivial baselines"),
+    ("MDN", "mixture density network: eight diagonal Gaussians over the increment"),
+    ("vMF", "von Mises–Fisher distribution of the direction, here with a log-normal magnitude"),
+    ("AR(1)", "each dimension returns to its mean at its own rate: no learned dynamics"),
+    ("shuffled", "the same frames in random order, within each utterance or across all of them"),
+    ("innovation", "what is left of an increment after its AR(1) part is removed"),
+    ("interval", "95 %, bootstrap over speakers (not frames)"),
+)
+
+
+def metric(name: str) -> Metric:
+    """The words for a metric; an unknown one keeps its own name."""
+    return METRICS.get(name, Metric(name.replace("_", " "), "", ""))
+
+
+def model(name: str) -> str:
+    """The words for a model; an unknown one keeps its own name."""
+    return MODELS.get(name, name)
+
+
+def mode(name: str) -> str:
+    """The words for how the context was fed."""
+    return MODES.get(name, name.replace("_", " "))
+
+
+def series(model_name: str, data: str = "real") -> str:
+    """A model on its data: `MDN`, `MDN, shuffled within`."""
+    words = DATA.get(data, data.replace("_", " "))
+    return f"{model(model_name)}, {words}" if words else model(model_name)
+
+
+def experiment(name: str) -> Experiment:
+    """The words for an experiment; an unknown one keeps its own name."""
+    return EXPERIMENTS.get(name, Experiment(name.replace("_", " ").capitalize(), "", ""))

@@ -1,0 +1,123 @@
+"""The one function in which a context window slides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from audio_engram.distributions import DeltaDistribution
+
+Step = Literal["mean", "typical", "sample"] | Callable[[DeltaDistribution], Tensor]
+
+
+class Corrector(Protocol):
+    """Moves a predicted latent, given the context it was predicted from."""
+
+    def __call__(self, latent: Float[Tensor, "B D"], context: Float[Tensor, "B W D"]) -> Float[Tensor, "B D"]:
+        """The corrected latent."""
+
+
+class Forward(Protocol):
+    """What a rollout asks of a model."""
+
+    def __call__(self, context: Float[Tensor, "B W D"]) -> DeltaDistribution:
+        """The distribution of the next increment."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """S predicted steps: `latents[:, s]` is the state before forcing, `deltas[:, s]` the increment chosen.
+
+    `log_probs` are the nats that each step's distribution gave to the true increment; None without truth.
+    """
+
+    latents: Float[Tensor, "B S D"]
+    deltas: Float[Tensor, "B S D"]
+    log_probs: Float[Tensor, "B S"] | None
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """How to advance: which increment to take from the distribution, what corrects it, what is saved for backward.
+
+    `detach` stops gradients at the fed-back states; `checkpoint_steps` recomputes each step in the backward pass.
+    """
+
+    step: Step = "typical"
+    corrector: Corrector | None = None
+    generator: torch.Generator | None = None
+    detach: bool = False
+    checkpoint_steps: bool = False
+
+
+def rollout(
+    model: Forward,
+    context: Float[Tensor, "B W D"],
+    mask: Bool[Tensor, "#B S"],
+    truth: Float[Tensor, "B S D"] | None = None,
+    options: RolloutOptions | None = None,
+) -> Rollout:
+    """Advance S steps from `context`, feeding back the true frame wherever `mask` says so.
+
+    The log-probability of a step is that of the *true* increment `z_t - z_{t-1}` under the distribution predicted
+    from the states the model has reached (science.md, section 4). The result carries gradients.
+
+    Raises:
+        ValueError: if a true frame must be fed back and there is no truth, or the shapes disagree.
+    """
+    options = options or RolloutOptions()
+    steps = mask.shape[1]
+    _check(mask, truth, options)
+    true_deltas = None if truth is None else torch.diff(truth, dim=1, prepend=context[:, -1:])
+    mask = mask.to(context.device)
+    latents, deltas, log_probs = [], [], []
+    for s in range(steps):
+        target = None if true_deltas is None else true_deltas[:, s]
+        delta, log_prob = _one_step(model, context, target, options)
+        latent = context[:, -1] + delta
+        if options.corrector is not None:
+            latent = options.corrector(latent, context)
+        latents.append(latent)
+        deltas.append(delta)
+        log_probs.append(log_prob)
+        fed = latent if truth is None else torch.where(mask[:, s : s + 1], truth[:, s], latent)
+        context = torch.cat([context[:, 1:], (fed.detach() if options.detach else fed).unsqueeze(1)], dim=1)
+    stacked = None if truth is None else torch.stack(log_probs, dim=1)
+    return Rollout(torch.stack(latents, dim=1), torch.stack(deltas, dim=1), stacked)
+
+
+def choose(distribution: DeltaDistribution, options: RolloutOptions) -> Float[Tensor, "B D"]:
+    """The increment to advance by."""
+    step = options.step
+    if callable(step):
+        return step(distribution)
+    if step == "sample":
+        return distribution.sample(generator=options.generator)
+    return distribution.mean if step == "mean" else distribution.typical
+
+
+def _one_step(
+    model: Forward, context: Tensor, target: Tensor | None, options: RolloutOptions
+) -> tuple[Tensor, Tensor]:
+    def step(context: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        distribution = model(context)
+        delta = choose(distribution, options).to(context.dtype)
+        return delta, delta.new_zeros(()) if target is None else distribution.log_prob(target)
+
+    if options.checkpoint_steps and torch.is_grad_enabled():
+        return checkpoint(step, context, target, use_reentrant=False)
+    return step(context, target)
+
+
+def _check(mask: Tensor, truth: Tensor | None, options: RolloutOptions) -> None:
+    steps = mask.shape[1]
+    if options.step == "sample" and options.checkpoint_steps:
+        raise ValueError("checkpoint_steps would draw each sample twice, differently: sample without it")
+    if truth is None and bool(mask.any()):
+        raise ValueError("the mask feeds back true frames but there is no truth: pass truth or free_running(S)")
+    if truth is not None and truth.shape[1] != steps:
+        raise ValueError(f"the mask has {steps} steps and the truth {truth.shape[1]}: cut them alike")
