@@ -78,8 +78,9 @@ def test_round_trip(tmp_path):
         store["d-1"]
 
 
-def test_shards_end_with_the_utterance_that_fills_them(tmp_path):
-    store = write(tmp_path / "store")
+@pytest.mark.parametrize("shard_frames", [5, 10, 11])
+def test_shards_end_with_the_utterance_that_fills_them(tmp_path, shard_frames):
+    store = write(tmp_path / "store", shard_frames=shard_frames)
     assert [(one.shard, one.offset) for one in store.utterances] == [(0, 0), (0, 4), (1, 0), (1, 1)]
     assert store.manifest.shards == 2
 
@@ -174,6 +175,7 @@ DAMAGE = {
     "unknown field": lambda p: _edit_manifest(p, colour="red"),
     "wrong D": lambda p: _edit_manifest(p, latent_dim=4),
     "wrong type": lambda p: _edit_manifest(p, dtype="float16"),
+    "wrong counts": lambda p: _edit_manifest(p, counts={"found": 5, "ok": 5}),
     "wrong number of frames": lambda p: _edit_manifest(p, frames=20),
     "missing lines": lambda p: (p / "utterances.jsonl").unlink(),
     "cut lines": lambda p: _truncate(p / "utterances.jsonl"),
