@@ -68,7 +68,7 @@ class _LogReducedBessel(torch.autograd.Function):
         return (-grad * slope if ctx.scaled else grad * slope), None, None
 
 
-def log_bessel_i(order: float, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def log_bessel_i(order: int | float, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """log I_order(x) for order >= 0 and x >= 0; -inf at x = 0 unless the order is 0."""
     wide = x.double()
     value = _LogReducedBessel.apply(wide, float(order), False)

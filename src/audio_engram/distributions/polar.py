@@ -11,7 +11,7 @@ from audio_engram.distributions.base import EMPTY, DeltaDistribution, Shape
 from audio_engram.distributions.magnitude import Magnitude
 from audio_engram.distributions.von_mises_fisher import VonMisesFisher
 
-_QUADRATURE_POINTS = 32
+_QUADRATURE_POINTS = 64
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Polar(DeltaDistribution):
     def mean(self) -> Float[Tensor, "*batch D"]:
         """E[delta] = E[m A_D(kappa)] loc.
 
-        A coupled kappa takes 32-point quadrature, relative error under 1e-6.
+        A coupled kappa takes 64-point quadrature: relative error under 1e-6 for log-scales up to 2.
         """
         if not isinstance(self.concentration, CoupledConcentration):
             length = self.magnitude.mean * bessel.mean_resultant_length(self.concentration, self.dim)

@@ -92,8 +92,8 @@ def _fill(out: Tensor, loc: Tensor, angle: tuple[Tensor, Tensor], generator: Gen
     scale = sine / length.clamp_min(torch.finfo(out.dtype).tiny)
     sign = torch.where(loc[:, 0] < 0, -1.0, 1.0).to(out.dtype)
     first = -sign * cosine
-    along = torch.matmul(out, loc[0])[..., None].squeeze(-1) if len(loc) == 1 else (out * loc).sum(-1)
-    push = -((along * scale) + first * (loc[:, 0] + sign)) / (1 + loc[:, 0].abs())
+    along = torch.matmul(out, loc[0]) if len(loc) == 1 else (out * loc).sum(-1)
+    push = -(along * scale + first * (loc[:, 0] + sign)) / (1 + loc[:, 0].abs())
     out.mul_(scale[..., None])
     out[..., 0] = first + push * sign
     out.addcmul_(push[..., None], loc)
