@@ -179,6 +179,10 @@ class TestCorpus:
         (tmp_path / "two/b/y.wav").symlink_to(tmp_path / "nowhere")
         assert len({first, changed, renamed, moved, fingerprint("two")}) == 5
 
+    def test_fingerprint_knows_speaker_and_subset(self):
+        items = [CorpusItem("x", speaker, torch.ones, subset) for speaker in "ab" for subset in "cd"]
+        assert len({Corpus("c", (item,)).fingerprint() for item in items}) == 4
+
     def test_items_can_be_functions(self):
         item = CorpusItem("x", "s", lambda rate: torch.linspace(0, 1, rate))
         audio = item.audio(100)

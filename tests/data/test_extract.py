@@ -292,6 +292,10 @@ def test_batches_hold_every_utterance_once_within_the_limit(lengths, limit):
         assert (len(batch) + 1) * lengths[after[0]] > limit  # none could have been larger
 
 
+def test_a_batch_may_be_full():
+    assert plan_batches([5, 7, 5], 10) == [[0, 2], [1]]
+
+
 def test_a_codec_that_looks_ahead_hears_the_same_in_any_batch():
     class LookAhead(FrameCodec):
         def analyse(self, audio):

@@ -52,8 +52,8 @@ def _item(path: Path) -> CorpusItem:
 def _check_speakers(table: Path, speakers: set[str]) -> None:
     if not table.exists():
         return
-    lines = table.read_text(encoding="utf-8").splitlines()
-    known = {line.split("|")[0].strip() for line in lines if not line.startswith(";")}
+    # Comments begin with a semicolon, so their first field is never a speaker.
+    known = {line.split("|")[0].strip() for line in table.read_text(encoding="utf-8").splitlines()}
     unknown = sorted(speakers - known)
     if unknown:
         raise DataError(
