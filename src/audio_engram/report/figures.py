@@ -161,8 +161,8 @@ def factorisation(records: Measurements, name: str, wanted: float | None = None)
     }
     return figure(
         f"Rollouts by step. {INTERVALS} The shaded strip of the magnitude ratio is 0.8–1.25; the grey band "
-        "of the cosine is what a predictor trained directly at that lag reaches. Dashed lines stand where nothing "
-        "is gained: at the baseline, at the true magnitude, at standing still and at the training mean.",
+        "of the cosine is what a predictor trained directly at that lag reaches. Dashed lines are the "
+        "baseline, the true magnitude, standing still and the training mean.",
         _along_step(records, name, looks),
     )
 

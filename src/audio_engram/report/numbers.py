@@ -1,5 +1,7 @@
 """How numbers are written on the page: three significant digits, a true minus sign, intervals in brackets."""
 
+import math
+
 MINUS = "\N{MINUS SIGN}"
 SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NOT_FINITE = "not finite"
@@ -13,7 +15,7 @@ def number(value: float | int | None) -> str:
     size = abs(rounded)
     if size == 0:
         return "0"
-    if size >= 1e6 or size < 1e-3:
+    if size >= 1e6 or size < 1e-4:
         return scientific(rounded)
     text = f"{size:,.0f}" if size >= 1000 else f"{size:#.3g}".rstrip(".")
     return (MINUS if rounded < 0 else "") + text
@@ -26,19 +28,36 @@ def scientific(value: float) -> str:
 
 
 def interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """`−77.5 [−80.1, −75.0]`; only the value where there is no interval."""
+    """`−77.5 [−80.1, −75.0]`, with equally many decimals; the value alone if it has no interval."""
     if low is None or high is None:
         return number(value)
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+    if value is None:
+        return f"{NOT_FINITE} [{number(low)}, {number(high)}]"
+    ends = (value, low, high)
+    first, second, third = _aligned(ends) or tuple(number(end) for end in ends)
+    return f"{first} [{second}, {third}]"
+
+
+def _aligned(values: tuple[float, ...]) -> tuple[str, ...] | None:
+    """The values with equally many decimals; None where one would vanish or all are beyond plain notation."""
+    largest = max(abs(v) for v in values)
+    if not 1e-3 <= largest < 1e6:
+        return None
+    leading = abs(values[0]) if abs(values[0]) > largest / 2 else largest
+    decimals = max(0, 2 - math.floor(math.log10(float(f"{leading:.3g}"))))
+    if any(v != 0 and round(v, decimals) == 0 for v in values):
+        return None
+    rounded = [float(f"{v:.3g}") if abs(v) >= 1000 else v for v in values]
+    return tuple(f"{v:,.{decimals}f}".replace("-", MINUS) for v in rounded)
 
 
 def tick(value: float, _position: object = None) -> str:
     """A label on an axis: short, and a bare power of ten from 10,000 on."""
     size = abs(value)
     if size >= 1e4:
-        mantissa, exponent = f"{size:.0e}".split("e")
-        times = "" if mantissa == "1" else f"{mantissa}×"
-        text = f"{times}10{str(int(exponent)).translate(SUPERSCRIPT)}"
+        exponent = math.floor(math.log10(size))
+        mantissa = f"{size / 10**exponent:.3g}"
+        text = ("" if mantissa == "1" else f"{mantissa}×") + f"10{str(exponent).translate(SUPERSCRIPT)}"
     else:
         text = f"{size:,.6g}" if size < 1000 else f"{size:,.0f}"
     return (MINUS if value < 0 else "") + text

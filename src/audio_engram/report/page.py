@@ -12,8 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision
-from audio_engram.measurements import Measurement, Measurements, write_text
+from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import figures, numbers, tables, words
 from audio_engram.report.facts import (
     banners,
@@ -39,7 +40,7 @@ def write_report(run: Path) -> Path:
         DataError: if a file is missing or cannot be understood.
     """
     path = run / "report.html"
-    write_text(path, render(read_run(run)))
+    publish_text(path, render(read_run(run)))
     return path
 
 

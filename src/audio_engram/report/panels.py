@@ -89,10 +89,10 @@ class Panel:
 class Margins:
     """Room around the axes, in pixels of the drawing."""
 
-    left: float = 50
-    right: float = 14
-    top: float = 12
-    bottom: float = 40
+    left: int = 50
+    right: int = 14
+    top: int = 12
+    bottom: int = 40
 
 
 def color(role: str) -> str:

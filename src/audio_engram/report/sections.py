@@ -89,7 +89,14 @@ def _threshold(findings: tuple[Finding, ...], metric: str) -> float | None:
 
 
 def _predictability(records: Measurements) -> list[Table]:
-    metrics = ("delta_nll_excess", "direction_cosine", "innovation_cosine", "state_r2", "increment_r2")
+    metrics = (
+        "delta_nll",
+        "delta_nll_excess",
+        "direction_cosine",
+        "innovation_cosine",
+        "state_r2",
+        "increment_r2",
+    )
     spread = tables.across(
         records, SPREAD, "Whether single frames dominate the mean: ΔNLL in nats/frame, four ways."
     )
@@ -101,7 +108,8 @@ def _by_step(*metrics: str) -> Callable[[Measurements], list[Table]]:
 
 
 def _magnitude(records: Measurements) -> list[Table]:
-    return tables.across(records, ("magnitude_r2", "magnitude_r2_of_mean"), "R² of the log-magnitude.")
+    metrics = ("magnitude_r2_of_mean", "magnitude_r2")
+    return tables.across(records, metrics, "R² of the log-magnitude. Above zero beats a constant.")
 
 
 def _generic(records: Measurements) -> list[Table]:

@@ -13,14 +13,14 @@ COLUMNS_OF_ALL = (
     "metric",
     "model",
     "data",
+    "mode",
     "lag",
     "step",
-    "mode",
     "value [95 % interval]",
-    "codec",
-    "split",
     "speakers",
     "frames",
+    "split",
+    "codec",
 )
 
 
@@ -46,14 +46,20 @@ def along(records: Measurements, metric: str, axis: str) -> list[Table]:
     if axis == "step" and len(places) > len(STEPS_SHOWN):
         places = [p for p in places if p in STEPS_SHOWN]
     keys = sorted({(r.model, r.data, r.mode) for r in found}, key=_order)
+    several_modes = len({mode for _, _, mode in keys}) > 1
     cells = {(r.model, r.data, r.mode, getattr(r, axis)): r for r in found}
-    rows = tuple((*_names(key), *(shown(cells.get((*key, place))) for place in places)) for key in keys)
-    known = words.metric(metric)
-    caption = (
-        f"{known.label[:1].upper()}{known.label[1:]}{f', {known.unit}' if known.unit else ''}, by {axis}."
+    rows = tuple(
+        (*_names(key, several_modes), *(shown(cells.get((*key, place))) for place in places)) for key in keys
     )
-    columns = ("model", "fed", *(f"{axis} {place}" for place in places))
-    return [Table(f"{caption} {known.meaning}".strip(), columns, rows, heads=2)] if rows else []
+    heads = ("model", "fed") if several_modes else ("model",)
+    columns = (*heads, *(f"{axis} {place}" for place in places))
+    return [Table(_caption(metric, axis), columns, rows, len(heads))] if rows else []
+
+
+def _caption(metric: str, axis: str) -> str:
+    known = words.metric(metric)
+    unit = f", {known.unit}" if known.unit else ""
+    return f"{known.label[:1].upper()}{known.label[1:]}{unit}, by {axis}. {known.meaning}".strip()
 
 
 def parts(records: Measurements) -> list[Table]:
@@ -74,10 +80,11 @@ def parts(records: Measurements) -> list[Table]:
 
 
 def across(records: Measurements, metrics: Sequence[str], caption: str) -> list[Table]:
-    """Several metrics side by side, one row for each model, kind of data and lag."""
+    """Several metrics side by side, a row for each model, data and lag that has more than the first."""
     present = [m for m in metrics if len(records.select(metric=m))]
+    telling = present[1:] or present
     keys = sorted(
-        {(r.model, r.data, r.mode, r.lag) for r in records if r.metric in present},
+        {(r.model, r.data, r.mode, r.lag) for r in records if r.metric in telling},
         key=lambda k: (k[3], _order(k[:3])),
     )
     cells = {(r.model, r.data, r.mode, r.lag, r.metric): r for r in records}
@@ -93,27 +100,18 @@ def all_records(records: Measurements) -> Table:
     """Every measurement of the run, known or not."""
     rows = tuple(
         (
-            r.experiment,
-            r.metric,
-            r.model,
-            r.data,
-            str(r.lag),
-            str(r.step),
-            r.mode,
-            shown(r),
-            r.codec,
-            r.split,
-            numbers.count(r.n_speakers),
-            numbers.count(r.n_frames),
+            *(r.experiment, r.metric, r.model, r.data, r.mode, str(r.lag), str(r.step), shown(r)),
+            *(numbers.count(r.n_speakers), numbers.count(r.n_frames), r.split, r.codec),
         )
         for r in records
     )
-    return Table("All measurements, as the run wrote them.", COLUMNS_OF_ALL, rows, heads=3)
+    return Table("All measurements, as the run wrote them.", COLUMNS_OF_ALL, rows, heads=5)
 
 
 def _order(key: tuple[str, str, str]) -> tuple[object, ...]:
     return (data_order(key[1]), model_order(key[0]), key[2])
 
 
-def _names(key: tuple[str, str, str]) -> tuple[str, str]:
-    return words.series(key[0], key[1]), words.mode(key[2])
+def _names(key: tuple[str, str, str], with_mode: bool) -> tuple[str, ...]:
+    name = words.series(key[0], key[1])
+    return (name, words.mode(key[2])) if with_mode else (name,)

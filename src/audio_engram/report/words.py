@@ -200,8 +200,8 @@ def metric(name: str) -> Metric:
 
 
 def model(name: str) -> str:
-    """The words for a model; an unknown one keeps its own name."""
-    return MODELS.get(name, name)
+    """The words for a model; an unknown one keeps its own name, and a difference names both sides."""
+    return " − ".join(MODELS.get(side, side) for side in name.split(" - "))
 
 
 def mode(name: str) -> str:

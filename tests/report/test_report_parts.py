@@ -1,0 +1,197 @@
+"""Figures, tables and gauges say what was measured, and nothing that was not."""
+
+import pytest
+from fake_run import decision, measurements, record
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_engram.decision import Criterion, Finding
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report import figures, tables, words
+from audio_engram.report.gauge import gauge
+from audio_engram.report.lines import Look, common_limits, line_panel
+from audio_engram.report.sections import sections
+from audio_engram.report.series import curves, style_of
+
+EVERYTHING = measurements()
+
+
+def of(experiment: str) -> Measurements:
+    return EVERYTHING.select(experiment=experiment)
+
+
+def test_a_model_looks_the_same_in_every_figure() -> None:
+    looks: dict[str, set[object]] = {}
+    for drawn in (
+        *figures.predictability(of("predictability"), "p"),
+        *figures.factorisation(of("factorisation"), "f"),
+    ):
+        for label, style in drawn.legend:
+            looks.setdefault(label, set()).add(style)
+    assert looks["MDN"] == {style_of("mdn")}
+    assert all(len(styles) == 1 for styles in looks.values())
+
+
+def test_no_two_series_of_a_figure_look_alike() -> None:
+    for experiment, draw in figures.DRAWN.items():
+        for drawn in draw(of(experiment), "x"):
+            styles = [style for _, style in drawn.legend]
+            assert len(set(styles)) == len(styles), experiment
+
+
+def test_series_differ_in_more_than_colour() -> None:
+    models = [style_of(m)[1:] for m in ("mdn", "mdn_k16", "mdn_k32", "vmf", "vmf_k16", "vmf_k32")]
+    assert len(set(models)) == len(models)
+
+
+def test_surrogates_are_hollow_and_broken() -> None:
+    assert style_of("vmf").filled
+    assert not style_of("vmf", "shuffled_within").filled
+    assert style_of("vmf", "shuffled_within").dash != style_of("vmf", "shuffled_across").dash
+
+
+@pytest.mark.parametrize("experiment", ["predictability", "magnitude", "factorisation", "injection"])
+def test_what_was_not_measured_is_not_drawn(experiment: str) -> None:
+    assert figures.DRAWN[experiment](Measurements(), "x") == []
+
+
+def test_the_decomposition_names_its_parts_and_total() -> None:
+    drawn = figures.decomposition(of("predictability"), "d")
+    assert [panel.title for panel in drawn[0].panels] == [
+        "MDN",
+        "MDN, shuffled within",
+        "vMF × log-normal",
+        "vMF × log-normal, shuffled within",
+    ]
+    alt = drawn[0].panels[0].alt
+    assert "mean reversion: −72.3 [" in alt
+    assert "ΔNLL: −96.4 [−100.5, −92.3]" in alt
+
+
+def test_rollouts_stand_beside_the_ceiling_and_the_threshold() -> None:
+    drawn = figures.factorisation(of("factorisation"), "f", 0.6)[0]
+    cosine = drawn.panels[0]
+    assert "ceiling (direct at that lag): 0.680 at 1" in cosine.alt
+    assert "MDN, teacher-forced: 0.610 at 1" in cosine.alt
+    assert "threshold 0.6" in cosine.svg
+    assert "threshold" not in figures.factorisation(of("factorisation"), "f")[0].panels[0].svg
+
+
+def test_exploded_values_are_drawn_on_a_scale_that_shows_both() -> None:
+    panel = next(p for p in figures.factorisation(of("factorisation"), "f")[0].panels if "ΔNLL" in p.title)
+    assert "10⁵" in panel.svg
+    assert "−100" in panel.svg
+    assert "MDN: −" in panel.alt or "MDN: " in panel.alt
+    assert "not finite at 16" in panel.alt
+
+
+def test_values_that_are_all_not_finite_leave_an_empty_panel() -> None:
+    broken = Measurements(
+        record("injection", "mdn", "delta_nll", None, 0.0, step=s, mode="A") for s in (1, 2)
+    )
+    for look in (Look("step"), Look("step", "log"), Look("step", "symlog", guides=((0.0, "zero"),))):
+        assert line_panel("t", "n", curves(broken, "step"), look).svg.startswith("<svg")
+    assert common_limits(list(broken), "linear") is None
+
+
+def test_limits_hold_every_interval() -> None:
+    records = [record("x", "m", "y", v, 1.0) for v in (-3.0, 5.0)]
+    low, high = common_limits(records, "linear") or (0.0, 0.0)
+    assert low < -4
+    assert high > 6
+    assert common_limits(records, "log") is None
+
+
+def test_a_metric_along_the_lag_has_a_cell_for_each() -> None:
+    [table] = tables.along(of("predictability"), "delta_nll_excess", "lag")
+    assert table.columns == ("model", "lag 1", "lag 2", "lag 4", "lag 8")
+    assert table.rows[0][:3] == ("MDN", "−23.0 [−25.0, −21.0]", "−11.0 [−13.0, −9.0]")
+    assert table.rows[0][4] == "−1.91 [−3.91, 0.09]"
+    assert [row[0] for row in table.rows] == [
+        "MDN",
+        "vMF × log-normal",
+        "MDN, shuffled within",
+        "vMF × log-normal, shuffled within",
+    ]
+
+
+def test_long_rollouts_are_thinned_in_small_tables() -> None:
+    [table] = tables.along(of("factorisation"), "direction_cosine", "step")
+    assert table.columns == ("model", "fed", "step 1", "step 2", "step 4", "step 8", "step 16")
+
+
+def test_the_parts_have_real_and_shuffled_beside_each_other() -> None:
+    [table] = tables.parts(of("predictability"))
+    assert [row[0] for row in table.rows] == ["mean reversion", "shape", "static", "dynamics", "ΔNLL"]
+    assert table.columns[1:3] == ("MDN", "vMF × log-normal")
+    assert table.rows[3][4].startswith("−0.200 [")
+
+
+def test_a_row_with_only_the_first_metric_is_left_out() -> None:
+    [table] = tables.across(of("predictability"), ("delta_nll", "delta_nll_median"), "c")
+    assert {row[0] for row in table.rows} == {"MDN", "vMF × log-normal"}
+    assert len(table.rows) == 8
+
+
+def test_sections_follow_the_ladder_and_unknown_ones_come_last() -> None:
+    extra = [record("zebra_stripes", "m", "width", 1.0, 0.1), record("structure", "m", "ratio", 0.9, 0.1)]
+    found = sections(decision(EVERYTHING), Measurements([*EVERYTHING, *extra]))
+    assert [s.title for s in found] == [
+        *("Predictability", "Magnitude", "Factorisation", "Injection"),
+        *("Structure", "Zebra stripes"),
+    ]
+    assert found[0].question.startswith("How predictable is the next increment")
+    assert len(found[0].findings) == 2
+    assert found[-1].parts[0].folded[0].rows[0][:3] == ("zebra_stripes", "width", "m")
+
+
+def test_each_codec_has_its_own_figures() -> None:
+    both = [r.model_copy(update={"codec": codec}) for codec in ("mimi", "lyra") for r in of("magnitude")]
+    [section] = sections(decision(EVERYTHING).model_copy(update={"findings": ()}), Measurements(both))
+    assert [part.codec for part in section.parts] == ["lyra", "mimi"]
+    assert all(part.figures for part in section.parts)
+
+
+def test_validation_numbers_stay_out_of_the_figures() -> None:
+    seen = [r.model_copy(update={"split": "validation"}) for r in of("magnitude")]
+    [section] = sections(decision(EVERYTHING).model_copy(update={"findings": ()}), Measurements(seen))
+    assert section.parts == ()
+
+
+def test_unknown_words_stay_readable() -> None:
+    assert words.metric("a_metric_of_the_future").label == "a metric of the future"
+    assert words.model("vmf - mdn") == "vMF × log-normal − MDN"
+    assert words.series("x", "half_speed") == "x, half speed"
+    assert all(words.metric(part).meaning for part in words.PARTS)
+
+
+numbers_near_zero = st.floats(-50, 50).map(lambda v: round(v, 3))
+
+
+@given(numbers_near_zero, st.floats(0, 20), numbers_near_zero, st.sampled_from(["above", "below"]))
+def test_the_gauge_shows_the_side_that_the_value_is_on(
+    value: float, half: float, threshold: float, relation: str
+) -> None:
+    measured = Measurement(
+        experiment="x", model="m", metric="y", value=value, low=value - half, high=value + half
+    )
+    shown = gauge(finding(measured, threshold, relation))
+    assert shown is not None
+    assert 0 <= shown.low <= shown.value <= shown.high <= 100
+    assert 0 < shown.threshold < 100
+    if abs(value - threshold) > 0.1:
+        inside = shown.good_from < shown.value < shown.good_to
+        assert inside == ((value > threshold) if relation == "above" else (value < threshold))
+
+
+def finding(measured: Measurement, threshold: float, relation: str) -> Finding:
+    criterion = Criterion(
+        experiment="x", question="q", metric="y", relation=relation, threshold=threshold, reason="r"
+    )
+    return Finding(criterion=criterion, measured=measured, verdict="pass", words="w", would_change="c")
+
+
+def test_a_value_that_was_not_finite_has_no_gauge() -> None:
+    assert (
+        gauge(finding(Measurement(experiment="x", model="m", metric="y", value=None), 0.0, "above")) is None
+    )
