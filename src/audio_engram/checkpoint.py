@@ -1,7 +1,6 @@
 """Tensors and a JSON note in one safetensors file, written whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from audio_engram.data.publish import published
 from audio_engram.errors import DataError
 
 
 def save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
     """Write atomically; the note travels in the file's header, so that the two cannot disagree."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with published(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"note": json.dumps(note)})
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -73,6 +73,8 @@ class ExperimentConfig(_Section):
 
     names: tuple[str, ...] = ("predictability", "magnitude", "factorisation", "injection")
     lags: tuple[int, ...] = (1, 2, 4, 8)
+    surrogate_lags: tuple[int, ...] = (1, 2)
+    ceiling_lags: tuple[int, ...] = (1, 2, 4, 8, 16)
     steps: int = Field(16, ge=2)
     unrolls: tuple[int, ...] = (16, 32)
     unroll_epochs: int = Field(6, ge=1)

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from audio_engram.measurements import Measurement, write_text
+from audio_engram.data.publish import publish_text
+from audio_engram.measurements import Measurement
 
 Verdict = Literal["pass", "fail", "undecided", "unattainable"]
 MIN_SPEAKERS = 3
@@ -83,7 +84,7 @@ class Decision(_Frozen):
 
     def write(self, path: Path) -> None:
         """Write `decision.json`, atomically."""
-        write_text(path, self.model_dump_json(indent=1) + "\n")
+        publish_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Decision":

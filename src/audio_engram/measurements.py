@@ -1,13 +1,13 @@
 """The tidy records that a run measures, and nothing else: what, on what, value, interval, how many."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from audio_engram.data.publish import publish_text
 from audio_engram.errors import DataError, UsageError
 
 
@@ -87,7 +87,7 @@ class Measurements(Sequence[Measurement]):
     def write(self, path: Path) -> None:
         """Write as a JSON list, atomically; the same records give the same bytes."""
         lines = ",\n".join(json.dumps(r.model_dump(), allow_nan=False) for r in self)
-        write_text(path, f"[\n{lines}\n]\n")
+        publish_text(path, f"[\n{lines}\n]\n")
 
     @classmethod
     def read(cls, path: Path) -> "Measurements":
@@ -106,14 +106,3 @@ class Measurements(Sequence[Measurement]):
 
 def _show(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

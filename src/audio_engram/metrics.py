@@ -78,12 +78,14 @@ def _score(
 class RolloutScores:
     """One row per segment and one column per step (M, S); see `Scores` for spaces and units.
 
-    `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the last context frame), `mean_error` ‖z‖
+    `innovation_cosine` takes the AR(1) prediction from the state reached off the step, and that from the true state off
+    the true increment. `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the last context frame), `mean_error` ‖z‖
     (standing at the training mean), all in standardised space; `valid` marks increments that have a density.
     """
 
     nll: Float[Tensor, "M S"]
     cosine: Float[Tensor, "M S"]
+    innovation_cosine: Float[Tensor, "M S"]
     magnitude: Float[Tensor, "M S"]
     true_magnitude: Float[Tensor, "M S"]
     state_error: Float[Tensor, "M S"]
@@ -100,9 +102,12 @@ def score_rollouts(
     windows: Windows,
     index: Int[Tensor, " M"],
     masks: dict[str, Bool[Tensor, "1 S"]],
+    ar1: Float[Tensor, " D"],
     options: RolloutOptions | None = None,
 ) -> dict[str, RolloutScores]:
-    """Roll out from each segment under each mask; all masks and segments go through the model in one batch."""
+    """Roll out from each segment under each mask; all masks and segments go through the model in one batch.
+
+    `ar1` is the diagonal AR(1) coefficient of the increment (D,)."""
     parts: dict[str, list[RolloutScores]] = {name: [] for name in masks}
     stacked = torch.cat(list(masks.values()))
     for segment in windows.batches(index, max(1, BATCH // len(masks))):
@@ -117,7 +122,7 @@ def score_rollouts(
                 _rollout_scores(
                     (rolled.latents[rows], rolled.deltas[rows], rolled.log_probs[rows]),
                     segment,
-                    windows.frames.scale,
+                    (windows.frames.scale, ar1),
                 )
             )
     return {
@@ -127,13 +132,14 @@ def score_rollouts(
 
 
 def _rollout_scores(
-    rolled: tuple[Tensor, Tensor, Tensor], segment: Segment, scale: Float[Tensor, " D"]
+    rolled: tuple[Tensor, Tensor, Tensor], segment: Segment, per_dim: tuple[Tensor, Tensor]
 ) -> RolloutScores:
-    latents, deltas, log_probs = rolled
-    true = segment.delta
+    (latents, deltas, log_probs), (scale, ar1) = rolled, per_dim
+    true, reached = segment.delta, latents - deltas
     return RolloutScores(
         nll=-log_probs.double(),
         cosine=cosine_similarity(deltas * scale, true * scale, dim=2),
+        innovation_cosine=cosine_similarity(deltas - ar1 * reached, true - ar1 * segment.previous, dim=2),
         magnitude=deltas.norm(dim=2),
         true_magnitude=true.norm(dim=2),
         state_error=(latents - segment.future).norm(dim=2),

@@ -50,11 +50,11 @@ class SpeakerBootstrap:
 
     def ratio(self, numerator: Float[Tensor, " N"], denominator: Float[Tensor, " N"]) -> Interval:
         """Sum over frames of one quantity over the sum of another."""
-        return self._interval(self._ratios(numerator, denominator), len(numerator))
+        return self.interval(self.ratios(numerator, denominator), len(numerator))
 
     def r2(self, error: Float[Tensor, " N"], total: Float[Tensor, " N"]) -> Interval:
         """1 - sum of squared errors / sum of squares."""
-        return self._interval(1 - self._ratios(error, total), len(error))
+        return self.interval(1 - self.ratios(error, total), len(error))
 
     def quantile(self, values: Float[Tensor, " N"], q: float) -> Interval:
         """The q-quantile over frames (the smallest value with at least a share q of the frames at or below it)."""
@@ -66,7 +66,7 @@ class SpeakerBootstrap:
         ordered, order = values.double().sort()
         return self._weighted(ordered, order, lambda w: _trimmed(ordered, w, share))
 
-    def _ratios(self, numerator: Tensor, denominator: Tensor) -> Float[Tensor, " R1"]:
+    def ratios(self, numerator: Tensor, denominator: Tensor) -> Float[Tensor, " R1"]:
         """The statistic of the sample itself, then of every resample."""
         weights = torch.cat([torch.ones_like(self.counts[:1]), self.counts])
         return (weights @ self.sums(numerator)) / (weights @ self.sums(denominator))
@@ -77,9 +77,10 @@ class SpeakerBootstrap:
         speaker = self.index[order]
         ones = torch.ones_like(self.counts[:1])
         parts = [statistic(rows[:, speaker]) for rows in torch.cat([ones, self.counts]).split(64)]
-        return self._interval(torch.cat(parts), len(ordered))
+        return self.interval(torch.cat(parts), len(ordered))
 
-    def _interval(self, values: Float[Tensor, " R1"], n_frames: int) -> Interval:
+    def interval(self, values: Float[Tensor, " R1"], n_frames: int) -> Interval:
+        """The interval of a statistic given for the sample itself and then for every resample."""
         value = float(values[0])
         if self.n_speakers < 2:
             return Interval(value, None, None, n_frames, self.n_speakers)

@@ -9,12 +9,15 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import cos, exp, log, sin, sqrt
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from scipy.special import gammaln, hyp2f1
 from torch import Tensor
 
+from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
+from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.distributions import VonMisesFisher
 from audio_engram.errors import UsageError
 from audio_engram.seeds import generator_for
@@ -222,3 +225,27 @@ def world(spec: str) -> World:
     if name not in WORLDS:
         raise UsageError(f"corpus world:{name}: no such world: use one of {', '.join(sorted(WORLDS))}")
     return WORLDS[name]()
+
+
+def write_world(process: World, seed: int, folder: Path) -> LatentStore:
+    """Draw a world into a latent store, or open the one that stands there."""
+    info = StoreInfo(
+        codec=f"world:{process.name}",
+        codec_fingerprint=f"world:{process.name}:{seed}",
+        tap="",
+        sample_rate=16_000,
+        frame_rate=process.frame_rate,
+        latent_dim=process.dim,
+        dtype="float32",
+        corpus=f"world:{process.name}",
+        corpus_hash=f"seed {seed}",
+        synthetic=True,
+    )
+    if (folder / MANIFEST).exists() and read_manifest(folder).finished:
+        info.refuse_disagreement(read_manifest(folder), folder)
+        return LatentStore.open(folder)
+    writer, drawn = StoreWriter(folder, info), process.draw(seed)
+    for name, speaker, latents in drawn:
+        if name not in writer:
+            writer.add(Utterance(name, speaker, len(latents) / process.frame_rate), latents)
+    return writer.finish(len(drawn))

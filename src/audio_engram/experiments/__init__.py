@@ -1,0 +1,27 @@
+"""One question per file; every experiment takes a run and gives back measurements and findings."""
+
+from collections.abc import Callable
+
+from audio_engram.errors import UsageError
+from audio_engram.experiments.factorisation import factorisation
+from audio_engram.experiments.injection import injection
+from audio_engram.experiments.magnitude import magnitude
+from audio_engram.experiments.outcome import Outcome
+from audio_engram.experiments.predictability import predictability
+from audio_engram.runs import Run
+
+EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
+    "predictability": predictability,
+    "magnitude": magnitude,
+    "factorisation": factorisation,
+    "injection": injection,
+}
+
+__all__ = ["EXPERIMENTS", "Outcome", "check_names", "factorisation", "injection", "magnitude", "predictability"]
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises: UsageError for an experiment that does not exist."""
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise UsageError(f"experiments: {name}: no such experiment: use {', '.join(EXPERIMENTS)}")

@@ -1,0 +1,150 @@
+"""Does direction x magnitude hold up in a rollout, and better than a mixture density?"""
+
+from typing import Any
+
+from torch import Tensor
+
+from audio_engram.decision import Criterion, Finding
+from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.rollouts import (
+    baseline_nll,
+    ceiling,
+    first_nonfinite_step,
+    measure_steps,
+    test_segments,
+)
+from audio_engram.forcing import free_running, teacher_forcing
+from audio_engram.measurements import Measurement
+from audio_engram.metrics import RolloutScores, score_rollouts
+from audio_engram.runs import Run
+
+CRITERION = Criterion(
+    experiment="factorisation",
+    question="Does the factorised model keep its direction in a free-running rollout?",
+    metric="direction_cosine",
+    relation="above",
+    threshold=0.6,
+    reason="A rollout whose last step still points 0.6 along the true increment has not drifted. Judged beside the "
+    "ceiling: what a model trained directly at that lag can know.",
+)
+
+STABILITY = Criterion(
+    experiment="factorisation",
+    question="Is the factorised head's rollout more stable than the mixture density's?",
+    metric="state_error_difference",
+    relation="below",
+    threshold=0.0,
+    reason="State error at the last free-running step, factorised minus mixture, each by the training (teacher-forced or "
+    "unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth.",
+)
+
+
+def factorisation(run: Run) -> Outcome:
+    """Both heads, trained by teacher forcing and unrolled, per step under teacher forcing and free running."""
+    outcome, steps = Outcome(), run.config.experiments.steps
+    windows, index = test_segments(run, steps)
+    reference = baseline_nll(run.baseline("increment"), windows, index)
+    free: dict[str, RolloutScores] = {}
+    for name in _variants(run):
+        run.log(f"factorisation: rollouts of {name}")
+        for mode, scores in _roll(run, name, "test").items():
+            what = {"experiment": "factorisation", "model": name, "mode": mode}
+            outcome.measurements += measure_steps(run, scores, reference, **what)
+            if mode == "free_running":
+                free[name] = scores
+                outcome.measurements.append(_nonfinite(run, scores, what))
+    bound = ceiling(run, range(1, steps + 1))
+    outcome.measurements += bound
+    best = {head: _preferred(run, head) for head in ("mdn", "vmf")}
+    difference = _difference(run, free, best)
+    outcome.measurements.append(difference)
+    outcome.findings += [
+        _judge_direction(outcome.measurements, best["vmf"], bound[-1], steps),
+        _judge_stability(difference, best),
+    ]
+    return outcome
+
+
+def _variants(run: Run) -> list[str]:
+    unrolls = run.config.experiments.unrolls
+    return [head + suffix for head in ("mdn", "vmf") for suffix in ("", *(f"_k{k}" for k in unrolls))]
+
+
+def _roll(run: Run, name: str, split: str) -> dict[str, RolloutScores]:
+    head, _, unroll = name.partition("_k")
+    model = run.unrolled_model(head, int(unroll)) if unroll else run.model(head)
+    steps = run.config.experiments.steps
+    windows, index = test_segments(run, steps, split)
+    masks = {"teacher_forced": teacher_forcing(steps), "free_running": free_running(steps)}
+    return score_rollouts(model, windows, index, masks, run.baseline("ar1").last)
+
+
+def _preferred(run: Run, head: str) -> str:
+    """The variant whose free-running states stay closest to the truth on validation speakers."""
+    errors = {}
+    for name in _variants(run):
+        if name.partition("_k")[0] == head:
+            errors[name] = float(_roll(run, name, "validation")["free_running"].state_error.mean())
+    return min(errors, key=lambda name: errors[name] if errors[name] == errors[name] else float("inf"))
+
+
+def _nonfinite(run: Run, scores: RolloutScores, what: dict[str, Any]) -> Measurement:
+    """0 means that every state stayed finite."""
+    return Measurement(
+        metric="first_nonfinite_step",
+        value=float(first_nonfinite_step(scores)),
+        codec=run.codec_name,
+        step=scores.nll.shape[1],
+        n_frames=len(scores.nll),
+        **what,
+    )
+
+
+def _difference(run: Run, free: dict[str, RolloutScores], best: dict[str, str]) -> Measurement:
+    last = -1
+    vmf, mdn = free[best["vmf"]], free[best["mdn"]]
+    difference: Tensor = vmf.state_error[:, last] - mdn.state_error[:, last]
+    interval = run.bootstrap(vmf.speaker[:, last]).mean(difference)
+    return run.measure(
+        interval,
+        experiment="factorisation",
+        model="vmf - mdn",
+        metric="state_error_difference",
+        mode="free_running",
+        step=vmf.nll.shape[1],
+    )
+
+
+def _judge_direction(measured: list[Measurement], name: str, bound: Measurement, steps: int) -> Finding:
+    def at(metric: str, step: int, mode: str = "free_running") -> Measurement:
+        return next(
+            m
+            for m in measured
+            if (m.model, m.metric, m.step, m.mode) == (name, metric, step, mode) and m.data == "real"
+        )
+
+    last = at("direction_cosine", steps)
+    words = (
+        f"{name}: direction cosine {show(at('direction_cosine', 1))} at step 1 and {show(last)} at step {steps} of a "
+        f"free-running rollout; after the AR(1) part is removed {show(at('innovation_cosine', steps))}. "
+        f"The ceiling at that step is {show(bound)}."
+    )
+    return Finding(
+        criterion=CRITERION,
+        measured=last,
+        verdict=CRITERION.judge(last, bound),
+        words=words,
+        would_change="Nothing while the ceiling is under the threshold: the future itself is not determined that far "
+        "ahead. Judge rollouts by whether they are still speech, not by the one true future.",
+        ceiling=bound,
+    )
+
+
+def _judge_stability(difference: Measurement, best: dict[str, str]) -> Finding:
+    return Finding(
+        criterion=STABILITY,
+        measured=difference,
+        verdict=STABILITY.judge(difference),
+        words=f"State error of {best['vmf']} minus {best['mdn']} at the last step: {show(difference)}.",
+        would_change="Longer unrolled training, or a head whose step does not lose its magnitude.",
+    )

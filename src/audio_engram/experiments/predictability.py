@@ -1,0 +1,183 @@
+"""How predictable is the next increment, at which lag, and how much of it is more than regression to the mean?"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audio_engram.decision import Criterion, Finding
+from audio_engram.dynamics.baselines import BASELINES
+from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.measurements import Measurement
+from audio_engram.metrics import Scores, predictor, score
+from audio_engram.runs import Run
+from audio_engram.statistics import SpeakerBootstrap
+
+HEADS = ("mdn", "vmf")
+MARGIN = 0.01  # nats per dimension: two trainings on exchangeable data differ by about this much (docs/method.md)
+EXPLODED = 100.0  # nats above the baseline
+
+
+def predictability(run: Run) -> Outcome:
+    """ΔNLL, its excess over the trivial baselines and its decomposition; cosines; next-state and increment R2."""
+    outcome = Outcome()
+    cells = {(lag, "real"): _cell(run, lag, "real") for lag in run.config.experiments.lags}
+    for data in ("shuffled_within", "shuffled_across"):
+        cells |= {(lag, data): _cell(run, lag, data) for lag in run.config.experiments.surrogate_lags}
+    for cell in cells.values():
+        outcome.measurements += _measure(run, cell)
+    outcome.measurements += _analytic(run)
+    parts = [part for head in HEADS for part in _decompose(run, cells, head)]
+    outcome.measurements += parts
+    outcome.findings.append(_judge(run, outcome.measurements))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The scores of every model on one kind of data at one lag, on the same frames."""
+
+    lag: int
+    data: str
+    scores: dict[str, Scores]
+    bootstrap: SpeakerBootstrap
+
+    @property
+    def trivial(self) -> list[str]:
+        return [name for name in self.scores if name in BASELINES]
+
+    def best_trivial(self) -> str:
+        """The baseline that is best on these very frames, which favours it over the models."""
+        return min(self.trivial, key=lambda name: float(self.scores[name].nll.mean()))
+
+    def above(self, model: str, reference: str) -> Tensor:
+        """Nats per frame by which a model is above another."""
+        return self.scores[model].nll - self.scores[reference].nll
+
+
+def _cell(run: Run, lag: int, data: str) -> _Cell:
+    run.log(f"predictability: lag {lag}, {data}")
+    windows = run.windows("test", lag, data)
+    index = windows.with_valid_target()
+    ar1 = predictor(run.baseline("ar1", lag, data), reads_utterance=False)
+    scores = {}
+    for name in BASELINES:
+        if name != "state" or lag == 1:
+            baseline = predictor(run.baseline(name, lag, data), reads_utterance=name == "utterance")
+            scores[name] = score(baseline, windows, index, ar1)
+    for head in HEADS:
+        model = predictor(run.model(head, lag, data), reads_utterance=False)
+        scores[head] = score(model, windows, index, ar1)
+    return _Cell(lag, data, scores, run.bootstrap(scores["increment"].speaker))
+
+
+def _measure(run: Run, cell: _Cell) -> list[Measurement]:
+    found = []
+    best = cell.best_trivial()
+    for name, scores in cell.scores.items():
+        difference = cell.above(name, "increment")
+        b = cell.bootstrap
+        intervals = {
+            "delta_nll": b.mean(difference),
+            "delta_nll_median": b.quantile(difference, 0.5),
+            "delta_nll_trimmed": b.trimmed_mean(difference),
+            "exploded_share": b.mean((difference > EXPLODED).double()),
+            "bits_per_dim": b.mean(_bits(run, scores.nll)),
+            "direction_cosine": b.mean(scores.cosine),
+            "direction_cosine_standardised": b.mean(scores.cosine_standardised),
+            "increment_r2": b.r2(scores.delta_error, scores.delta_square),
+        }
+        if name != "ar1":
+            intervals["innovation_cosine"] = b.mean(scores.innovation_cosine)
+        if cell.lag == 1:
+            intervals["state_r2"] = b.r2(scores.delta_error, scores.state_square)
+        if name in HEADS:
+            intervals["delta_nll_excess"] = b.mean(cell.above(name, best))
+        what = {"experiment": "predictability", "model": name, "lag": cell.lag, "data": cell.data}
+        found += [run.measure(interval, metric=metric, **what) for metric, interval in intervals.items()]
+    return found
+
+
+def _bits(run: Run, nll: Tensor) -> Tensor:
+    """Bits per dimension of the raw increment: the scale that standardising took out is put back."""
+    log_scale = float(run.frames().scale.double().log().sum())
+    return (nll + log_scale) / (run.frames().dim * torch.log(torch.tensor(2.0, dtype=torch.float64)))
+
+
+def _decompose(run: Run, cells: dict[tuple[int, str], _Cell], head: str) -> list[Measurement]:
+    """ΔNLL at lag 1 as a telescoping sum of four parts, each a difference of two mean NLLs over the same frames.
+
+    `part_mean_reversion` state marginal - increment marginal: what differencing alone makes predictable
+    `part_shape`          head on frames shuffled across - state marginal: a density of a better shape
+    `part_static`         head on frames shuffled within - across utterances: who speaks, how loud
+    `part_dynamics`       head on real frames - on frames shuffled within: the order of the frames
+    """
+    cuts = {data: cells.get((1, data)) for data in ("real", "shuffled_within", "shuffled_across")}
+    if any(cell is None for cell in cuts.values()):
+        return []
+    means = {}
+    for data, cell in cuts.items():
+        assert cell is not None
+        nll, b = cell.scores[head].nll, cell.bootstrap
+        means[data] = b.ratios(nll, torch.ones_like(nll))
+    real = cuts["real"]
+    assert real is not None
+    b, ones = real.bootstrap, torch.ones_like(real.scores[head].nll)
+    state, increment = (b.ratios(real.scores[name].nll, ones) for name in ("state", "increment"))
+    parts = {
+        "part_mean_reversion": state - increment,
+        "part_shape": means["shuffled_across"] - state,
+        "part_static": means["shuffled_within"] - means["shuffled_across"],
+        "part_dynamics": means["real"] - means["shuffled_within"],
+    }
+    what = {"experiment": "predictability", "model": head, "lag": 1}
+    return [run.measure(b.interval(v, len(ones)), metric=k, **what) for k, v in parts.items()]
+
+
+def _analytic(run: Run) -> list[Measurement]:
+    if run.world is None:
+        return []
+    return [
+        Measurement(
+            experiment="predictability",
+            model=known.model,
+            metric=f"{known.metric}_analytic",
+            value=known.value,
+            codec=run.codec_name,
+            lag=known.lag,
+            mode="analytic",
+        )
+        for known in run.world.analytic(run.config.experiments.lags)
+    ]
+
+
+def _judge(run: Run, measured: list[Measurement]) -> Finding:
+    """The verdict rests on the head that validation prefers, and on the weaker of its excess and its dynamics."""
+    head = min(HEADS, key=lambda name: run.histories[f"{name}-lag1"].best)
+    mine = {m.metric: m for m in measured if m.model == head and m.lag == 1 and m.data == "real"}
+    threshold = -MARGIN * run.frames().dim
+    candidates = [mine["delta_nll_excess"]] + ([mine["part_dynamics"]] if "part_dynamics" in mine else [])
+    binding = max(candidates, key=lambda m: float("inf") if m.high is None else m.high)
+    criterion = Criterion(
+        experiment="predictability",
+        question="Is the next increment predictable beyond regression to the mean?",
+        metric=f"{binding.metric} [nats/frame]",
+        relation="below",
+        threshold=threshold,
+        reason=f"Both the excess over the best trivial baseline and the gain over the same model on shuffled frames must "
+        f"be below -{MARGIN} nats per dimension: that much two trainings differ by luck.",
+    )
+    verdict = criterion.judge(binding)
+    words = (
+        f"{head} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which {show(mine['delta_nll_excess'])} beyond the "
+        f"best trivial baseline"
+    )
+    if "part_dynamics" in mine:
+        words += f" and {show(mine['part_dynamics'])} from the order of the frames"
+    return Finding(
+        criterion=criterion,
+        measured=binding,
+        verdict=verdict,
+        words=words + ".",
+        would_change="More training speakers, a longer context or another tap of the codec.",
+    )

@@ -1,0 +1,95 @@
+"""What factorisation and injection share: per-step figures of rollouts with intervals, and the rollout ceiling."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audio_engram.data.windows import Windows
+from audio_engram.dynamics.baselines import Baseline
+from audio_engram.measurements import Measurement
+from audio_engram.metrics import RolloutScores, predictor, score
+from audio_engram.runs import Run
+
+
+def test_segments(run: Run, steps: int, split: str = "test") -> tuple[Windows, Tensor]:
+    """Windows of a split and the segments that rollouts are measured on, spread evenly over it."""
+    windows = run.windows(split, steps)
+    return windows, windows.evenly(run.config.experiments.max_segments)
+
+
+def baseline_nll(baseline: Baseline, windows: Windows, index: Tensor) -> Tensor:
+    """-log p of every true increment of the segments under the increment marginal (M, S)."""
+    parts = []
+    for segment in windows.batches(index, 1024):
+        m, s, d = segment.future.shape
+        flat = baseline(segment.previous.reshape(m * s, 1, d)).log_prob(segment.delta.reshape(m * s, d))
+        parts.append(-flat.view(m, s))
+    return torch.cat(parts)
+
+
+def measure_steps(run: Run, scores: RolloutScores, reference: Tensor, **what: Any) -> list[Measurement]:
+    """Cosines, magnitude ratio, ΔNLL and state error at every step, over segments whose increment has a density."""
+    found = []
+    for s in range(scores.nll.shape[1]):
+        keep = scores.valid[:, s]
+        if not keep.any():
+            continue
+        b = run.bootstrap(scores.speaker[keep, s])
+        difference = (scores.nll - reference)[keep, s]
+        column = {name: getattr(scores, name)[keep, s] for name in ("state_error", "still_error", "mean_error")}
+        intervals = {
+            "direction_cosine": b.mean(scores.cosine[keep, s]),
+            "innovation_cosine": b.mean(scores.innovation_cosine[keep, s]),
+            "magnitude_ratio": b.ratio(scores.magnitude[keep, s], scores.true_magnitude[keep, s]),
+            "delta_nll": b.mean(difference),
+            "state_error": b.mean(column["state_error"]),
+            "state_error_vs_still": b.ratio(column["state_error"], column["still_error"]),
+            "state_error_vs_mean": b.ratio(column["state_error"], column["mean_error"]),
+        }
+        if difference.isfinite().all():
+            intervals["delta_nll_median"] = b.quantile(difference, 0.5)
+        found += [run.measure(i, metric=name, step=s + 1, **what) for name, i in intervals.items()]
+    return found
+
+
+def first_nonfinite_step(scores: RolloutScores) -> int:
+    """The first step at which any state is not finite; 0 if none is."""
+    broken = (~scores.finite).any(0).nonzero().flatten()
+    return int(broken[0]) + 1 if len(broken) else 0
+
+
+def ceiling(run: Run, steps: Iterable[int]) -> list[Measurement]:
+    """What any mean rollout can know of the direction, per step: the cosine of the predictor trained at that lag.
+
+    At step s the context of true frames is s frames old. Between the lags trained, the next shorter lag stands in,
+    which can only be too generous; of the two heads the better counts.
+    """
+    trained = [_ceiling_at(run, lag) for lag in run.config.experiments.ceiling_lags]
+    found = []
+    for step in steps:
+        usable = [m for m in trained if m.lag <= step]
+        if usable:
+            found.append(max(usable, key=lambda m: m.lag).model_copy(update={"step": step}))
+    return found
+
+
+def _ceiling_at(run: Run, lag: int) -> Measurement:
+    windows = run.windows("test", lag)
+    index = windows.with_valid_target()
+    ar1 = predictor(run.baseline("ar1", lag), False)
+    measured = []
+    for head in ("mdn", "vmf"):
+        scores = score(predictor(run.model(head, lag), False), windows, index, ar1)
+        interval = run.bootstrap(scores.speaker).mean(scores.cosine)
+        measured.append(
+            run.measure(
+                interval,
+                experiment="factorisation",
+                model="ceiling",
+                metric="ceiling_direction_cosine",
+                lag=lag,
+            )
+        )
+    return max(measured, key=lambda m: m.value if m.value is not None else -1.0)

@@ -1,0 +1,130 @@
+"""Sounds of a run: what the codec alone does, what each model does, what direction and magnitude carry."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram.audio import rms_db, write_audio
+from audio_engram.codecs.base import Codec
+from audio_engram.data.corpus import CorpusItem, open_corpus
+from audio_engram.data.frames import Frames
+from audio_engram.data.publish import publish_text
+from audio_engram.forcing import free_running, teacher_forcing
+from audio_engram.rollout import RolloutOptions, rollout
+from audio_engram.runs import Run
+from audio_engram.seeds import generator_for
+
+MAX_UTTERANCES = 2
+SHARES = (0.75, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class _Sound:
+    kind: str
+    label: str
+    latents: Float[Tensor, "N D"]
+    note: str
+
+
+def listen(run: Run) -> list[dict[str, object]]:
+    """Write the sounds of a few test utterances and an index of them; a world has none."""
+    codec = run.codec
+    if codec is None or not codec.playable:
+        return []
+    folder = run.folder / "audio"
+    folder.mkdir(exist_ok=True)
+    items = {item.id: item for item in open_corpus(run.config.data.corpus).items}
+    index = []
+    for number, utterance in enumerate(_chosen(run)):
+        run.log(f"audio: {utterance}")
+        index += _one_utterance(run, codec, folder, items[utterance], number)
+    publish_text(folder / "index.json", json.dumps(index, indent=1) + "\n")
+    return index
+
+
+def _chosen(run: Run) -> list[str]:
+    """Test utterances of different speakers, the ones nearest to the length that is played."""
+    frames, wanted = run.frames(), _n_frames(run) + run.config.model.context
+    lengths, best = frames.offsets.diff().tolist(), {}
+    for place, (name, n) in enumerate(zip(frames.utterances, lengths, strict=True)):
+        start = int(frames.offsets[place])
+        if frames.in_split("test")[start]:
+            speaker = int(frames.speaker[start])
+            best[speaker] = min(best.get(speaker, (abs(n - wanted), name)), (abs(n - wanted), name))
+    return [name for _, name in sorted(best.values())[:MAX_UTTERANCES]]
+
+
+def _n_frames(run: Run) -> int:
+    return max(2, round(run.config.experiments.audio_seconds * run.store.manifest.frame_rate))
+
+
+def _one_utterance(
+    run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int
+) -> list[dict[str, object]]:
+    frames = run.frames()
+    place = frames.utterances.index(item.id)
+    z = frames.z[int(frames.offsets[place]) : int(frames.offsets[place + 1])]
+    z = z[: _n_frames(run) + run.config.model.context]
+    original = item.audio(codec.sample_rate)[: len(z) * codec.hop]
+    rows = [_write(folder, f"{number}-original", original, codec.sample_rate)]
+    rows[0] |= {"kind": "original", "label": "Original", "note": "the recording"}
+    for sound in _sounds(run, z):
+        audio = decode(codec, sound.latents, frames)
+        row = _write(
+            folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate
+        )
+        rows.append(row | {"kind": sound.kind, "label": sound.label, "note": sound.note})
+    return [row | {"group": item.id} for row in rows]
+
+
+def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tensor, " T"]:
+    """Audio of standardised latents."""
+    device = next(codec.parameters(), torch.zeros(())).device
+    raw = (z * frames.scale + frames.loc).nan_to_num(0.0, posinf=1e4, neginf=-1e4).clamp(-1e4, 1e4)
+    with torch.no_grad():
+        return codec.decode(raw.unsqueeze(0).to(device))[0, 0].cpu()
+
+
+def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:
+    sounds = [_Sound("round_trip", "Codec round trip", z, "encoded and decoded, nothing predicted")]
+    context, future = z[: run.config.model.context], z[run.config.model.context :]
+    for head in ("mdn", "vmf"):
+        sounds += _rollouts(run, head, context, future)
+    deltas = torch.diff(future, dim=0, prepend=context[-1:])
+    for share in SHARES:
+        slow = torch.cat([context, context[-1] + (share * deltas).cumsum(0)])
+        note = "true direction of every increment, all of them shorter"
+        sounds.append(_Sound("magnitude", f"True direction, {share:.0%} magnitude", slow, note))
+    return sounds
+
+
+def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sound]:
+    steps, model = len(future), run.model(head)
+    ways = [
+        ("teacher_forced", f"{head} teacher-forced", teacher_forcing(steps), "typical"),
+        ("free_running", f"{head} free-running", free_running(steps), "typical"),
+        ("free_running", f"{head} free-running, sampled", free_running(steps), "sample"),
+    ]
+    found = []
+    for kind, label, mask, step in ways:
+        options = RolloutOptions(step, generator=generator_for(run.config.seed, "listen", head))  # type: ignore[arg-type]
+        with torch.no_grad():
+            rolled = rollout(model, context.unsqueeze(0), mask, future.unsqueeze(0), options)
+        found.append(
+            _Sound(kind, label, torch.cat([context, rolled.latents[0]]), f"{step} steps after a true context")
+        )
+    return found
+
+
+def _write(folder: Path, name: str, audio: Float[Tensor, " T"], sample_rate: int) -> dict[str, object]:
+    path = folder / f"{name.replace(',', '').replace('%', '')}.flac"
+    write_audio(path, audio.clamp(-1, 1), sample_rate)
+    return {
+        "file": path.name,
+        "seconds": round(len(audio) / sample_rate, 3),
+        "rms_db": round(float(rms_db(audio)), 2),
+    }

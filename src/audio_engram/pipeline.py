@@ -1,0 +1,136 @@
+"""The whole path: encode, measure, decide, listen, report."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from audio_engram.data.publish import publish_text
+from audio_engram.decision import Decision, Finding
+from audio_engram.experiments import EXPERIMENTS, check_names
+from audio_engram.listening import listen
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report.page import write_report
+from audio_engram.runs import Run
+from audio_engram.tree import decide
+
+PACKAGES = ("audio-engram", "torch", "numpy", "scipy", "soundfile", "soxr", "safetensors", "pydantic")
+
+
+class Stages:
+    """Wall time of each stage."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.seconds = run, {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        self.run.log(f"{name} ...")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+        self.run.log(f"{name}: {self.seconds[name]:.1f} s")
+
+
+def climb(run: Run, command: str = "") -> Decision:
+    """Run every experiment that the configuration names, decide, and write the report into the run's folder.
+
+    Raises:
+        EngramError: for bad input, with the exit code that belongs to it.
+    """
+    names = run.config.experiments.names
+    check_names(names)
+    stages = Stages(run)
+    with stages.stage("encode"):
+        run.frames()
+    measured: list[Measurement] = []
+    findings: list[Finding] = []
+    for name in names:
+        with stages.stage(name):
+            outcome = EXPERIMENTS[name](run)
+        measured += outcome.measurements
+        findings += outcome.findings
+    Measurements(measured).write(run.folder / "measurements.json")
+    decision = decide(findings, warnings_of(run))
+    decision.write(run.folder / "decision.json")
+    publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
+    with stages.stage("audio"):
+        listen(run)
+    facts = provenance(run, stages.seconds, command)
+    publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")
+    with stages.stage("report"):
+        write_report(run.folder)
+    return decision
+
+
+def warnings_of(run: Run) -> tuple[str, ...]:
+    """What every reader of this run's numbers must know first."""
+    found = []
+    if run.store.manifest.synthetic and run.world is None:
+        found.append("The corpus is synthetic speech: these voices are not people, and the figures are theirs.")
+    if run.codec is not None and not run.codec.causal:
+        found.append(
+            "The codec is not causal: its latents know some of the future, and predictability includes it."
+        )
+    n_test = sum(split == "test" for split in run.split_of.values())
+    if n_test < 10:
+        found.append(f"Only {n_test} held-out speakers: intervals are wide and rough.")
+    return tuple(found)
+
+
+def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, Any]:
+    """Where the numbers come from."""
+    manifest, frames = run.store.manifest, run.frames()
+    splits = ("train", "validation", "test")
+    return {
+        "version": version("audio-engram"),
+        "command": command,
+        "seed": run.config.seed,
+        "device": str(run.device),
+        "versions": {name: version(name) for name in PACKAGES}
+        | {"python": platform.python_version(), "machine": platform.processor() or platform.machine()},
+        "codec": _codec_facts(run),
+        "corpus": {
+            "name": manifest.corpus,
+            "synthetic": manifest.synthetic,
+            "seconds": manifest.seconds,
+            "counts": manifest.counts.model_dump(),
+            "reasons": dict(Counter(f"{p.status}: {p.reason}" for p in manifest.problems)),
+            "speakers": {s: sum(v == s for v in run.split_of.values()) for s in splits},
+            "frames": {s: int(frames.in_split(s).sum()) for s in splits},
+            "silent_frames": frames.silent(),
+        },
+        "stages": [{"name": name, "seconds": value} for name, value in seconds.items()],
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _codec_facts(run: Run) -> dict[str, Any]:
+    manifest, codec = run.store.manifest, run.codec
+    return {
+        "name": run.codec_name,
+        "fingerprint": manifest.codec_fingerprint,
+        "tap": manifest.tap,
+        "sample_rate": manifest.sample_rate,
+        "frame_rate": manifest.frame_rate,
+        "latent_dim": manifest.latent_dim,
+        "causal": codec.causal if codec else True,
+        "stochastic": codec.stochastic if codec else False,
+    }
+
+
+def _training(run: Run) -> dict[str, list[dict[str, float]]]:
+    return {name: history.epochs for name, history in run.histories.items()}
+
+
+def default_command() -> str:
+    """How this process was called."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,244 @@
+"""A run: its folder, its data and its trained models. Experiments ask it for windows and models, and it keeps them.
+
+On disk: config.toml, latents/, checkpoints/, measurements.json, decision.json, report.html, audio/.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from audio_engram.codecs.base import Codec, load_codec
+from audio_engram.config import Config, TrainConfig, read_config
+from audio_engram.data.corpus import open_corpus
+from audio_engram.data.extract import ExtractConfig, extract
+from audio_engram.data.frames import Frames, load_frames
+from audio_engram.data.publish import publish_text
+from audio_engram.data.splits import split_speakers
+from audio_engram.data.store import LatentStore
+from audio_engram.data.windows import Windows
+from audio_engram.data.worlds import World, world, write_world
+from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
+from audio_engram.dynamics.heads import measure_start
+from audio_engram.dynamics.model import DynamicsModel, make_model
+from audio_engram.errors import UsageError
+from audio_engram.measurements import Measurement
+from audio_engram.seeds import seed_for
+from audio_engram.statistics import Interval, SpeakerBootstrap
+from audio_engram.train import History, fit
+
+Log = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """The default log."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Run:
+    """One configuration in one folder. Everything it makes is kept there and found again by `resume`.
+
+    Raises:
+        UsageError: if the folder holds a run of another configuration, or a run and `resume` is False.
+    """
+
+    def __init__(self, folder: Path | str, config: Config, resume: bool = True, log: Log = to_stderr) -> None:
+        self.folder, self.config, self.log = Path(folder), config, log
+        self.histories: dict[str, History] = {}
+        self._cache: dict[tuple[Any, ...], Any] = {}
+        _claim(self.folder, config, resume)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where models live."""
+        return find_device(self.config.device)
+
+    @cached_property
+    def world(self) -> World | None:
+        """The known-answer world that is the corpus, if one is."""
+        spec = self.config.data.corpus
+        return world(spec) if spec.startswith("world:") else None
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """The frozen codec; a world has none."""
+        return None if self.world else load_codec(self.config.codec).to(self.device).eval()
+
+    @cached_property
+    def store(self) -> LatentStore:
+        """The latents, extracted on first use."""
+        folder = self.folder / "latents"
+        if self.world is not None:
+            return write_world(self.world, self.config.seed, folder)
+        assert self.codec is not None
+        settings = ExtractConfig(max_failed=self.config.data.max_failed)
+        return extract(open_corpus(self.config.data.corpus), self.codec, folder, settings)
+
+    @cached_property
+    def split_of(self) -> dict[str, str]:
+        """The split of each speaker."""
+        data = self.config.data
+        return dict(
+            split_speakers(
+                self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share
+            )
+        )
+
+    @property
+    def codec_name(self) -> str:
+        """What the latents are called in measurements."""
+        if self.world is not None:
+            return f"world:{self.world.name}"
+        assert self.codec is not None
+        return self.codec.name
+
+    def frames(self, data: str = "real") -> Frames:
+        """The frames, or their surrogate `shuffled_within` / `shuffled_across`."""
+
+        def make() -> Frames:
+            if data == "real":
+                return load_frames(self.store, self.split_of)
+            where = data.removeprefix("shuffled_")
+            if where not in ("within", "across"):
+                raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
+            return self.frames().shuffled(where, seed_for(self.config.seed, data))  # type: ignore[arg-type]
+
+        return self._once(("frames", data), make)
+
+    def windows(self, split: str, steps: int, data: str = "real") -> Windows:
+        """Segments of a split; for lag k, `steps = k`."""
+        return self._once(
+            ("windows", split, steps, data),
+            lambda: Windows(self.frames(data), split, self.config.model.context, steps),
+        )
+
+    def baseline(self, name: BaselineName, lag: int = 1, data: str = "real") -> Baseline:
+        """A trivial baseline, fitted on the training split."""
+        return self._once(
+            ("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data))
+        )
+
+    def model(self, kind: str, lag: int = 1, data: str = "real", utterance: bool = False) -> DynamicsModel:
+        """A model trained by teacher forcing at a lag; trained on first use, then kept in `checkpoints/`."""
+        name = f"{kind}{'_utterance' if utterance else ''}-lag{lag}" + ("" if data == "real" else f"-{data}")
+
+        def make() -> DynamicsModel:
+            model = self._new_model(kind, lag, data, utterance)
+            return self._fit(name, model, (lag, data), self.config.train)
+
+        return self._once(("model", name), make)
+
+    def unrolled_model(self, kind: str, unroll: int) -> DynamicsModel:
+        """The lag-1 model trained further, over `unroll` steps on its own states."""
+
+        def make() -> DynamicsModel:
+            model = self._new_model(kind, 1, "real", False)
+            model.load_state_dict(self.model(kind).state_dict())
+            settings = self.config.experiments
+            train = self.config.train.model_copy(
+                update={
+                    "unroll": unroll,
+                    "epochs": settings.unroll_epochs,
+                    "batch_size": settings.unroll_batch_size,
+                    "learning_rate": self.config.train.learning_rate / 2,
+                }
+            )
+            return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
+
+        return self._once(("model", kind, unroll), make)
+
+    def bootstrap(self, speaker: Int[Tensor, " M"]) -> SpeakerBootstrap:
+        """Resamples of these frames' speakers, the same draws for the same speakers."""
+        seed = seed_for(self.config.seed, "bootstrap")
+        return SpeakerBootstrap(speaker, self.config.experiments.resamples, seed)
+
+    def measure(self, interval: Interval, **what: Any) -> Measurement:
+        """A record of this run from an interval."""
+        return measurement(interval, codec=self.codec_name, **what)
+
+    def _new_model(self, kind: str, lag: int, data: str, utterance: bool) -> DynamicsModel:
+        start = measure_start(self.windows("train", lag, data), self.baseline("ar1", lag, data))
+        n_features = self.frames().dim + 1 if utterance else 0
+        # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
+        seed = seed_for(self.config.seed, kind, lag)
+        return make_model(kind, self.config.model, start, seed, n_features).to(self.device)
+
+    def _fit(
+        self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig
+    ) -> DynamicsModel:
+        steps, data = cut
+        windows = self.windows("train", steps, data), self.windows("validation", steps, data)
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        history = fit(
+            model,
+            windows,
+            train,
+            seed_for(self.config.seed, "train", name),
+            folder / f"{name}.safetensors",
+            lambda line: self.log(f"train {name}: {line}"),
+        )
+        self.histories[name] = history
+        return model.eval()
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, codec={self.config.codec.name}, corpus={self.config.data.corpus})"
+
+
+def measurement(interval: Interval, **what: Any) -> Measurement:
+    """A record from an interval; a value that is not finite becomes None, which a reader sees as such."""
+    value = interval.value if torch.tensor(interval.value).isfinite() else None
+    return Measurement(
+        value=value,
+        low=interval.low,
+        high=interval.high,
+        n_frames=interval.n_frames,
+        n_speakers=interval.n_speakers,
+        **what,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one.
+
+    Raises:
+        UsageError: for a device that does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: PyTorch finds no CUDA device here: use --device cpu or auto")
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"device {name}: use auto, cpu or cuda")
+    return torch.device(name)
+
+
+def _claim(folder: Path, config: Config, resume: bool) -> None:
+    path = folder / "config.toml"
+    if path.exists():
+        if not resume:
+            raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
+        if read_config(path) != config:
+            raise UsageError(
+                f"{folder}: holds a run of another configuration ({_difference(read_config(path), config)}): "
+                "use --overwrite or another --out"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    publish_text(path, config.toml())
+
+
+def _difference(old: Config, new: Config) -> str:
+    left, right = old.toml().splitlines(), new.toml().splitlines()
+    changed = [f"{a.strip()} there, {b.strip()} here" for a, b in zip(left, right, strict=False) if a != b]
+    return "; ".join(changed[:2]) or "another version wrote it"
