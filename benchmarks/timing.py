@@ -42,7 +42,7 @@ def single_thread() -> None:
 def warm_allocator(n_bytes: int = 32 << 20, rounds: int = 4) -> None:
     """Raise the C library's mapping threshold by freeing blocks of nearly its 32 MB maximum.
 
-    Until it has seen such blocks it maps every temporary of about 1 MB anew, and the page faults are timed too.
+    Until it has seen such blocks it maps every temporary of about 1 MB anew, and its page faults are timed.
     """
     for _ in range(rounds):
         for size in (n_bytes // 16, n_bytes // 4, n_bytes - (1 << 16)):

@@ -193,15 +193,36 @@ def test_means_carry_gradients(instance):
         )
 
 
-def test_rsample_where_it_exists(instance):
+def test_rsample_carries_gradients(instance):
     build, parameters = instance
     density = build({k: v.clone().requires_grad_() for k, v in parameters.items()})
     assert not density.sample((2,), generator()).requires_grad
-    if density.has_rsample:
-        assert density.rsample((2,), generator()).requires_grad
-    else:
-        with pytest.raises(NotImplementedError):
-            density.rsample((2,), generator())
+    draws = density.rsample((2,), generator())
+    assert draws.shape == (2, BATCH, DIM)
+    assert draws.requires_grad
+
+
+def test_pathwise_gradient_of_the_mean(instance):
+    """Gradients of averages of reparameterised draws against those of the mean, the logits of mixtures apart.
+
+    Forty lots of 500 draws give the standard error; seven of them fail by chance about once in 10^7 for each
+    number (Student's t with 39 degrees of freedom).
+    """
+    build, parameters = instance
+    names = [name for name in parameters if name != "logits"]
+    leaves = {k: v.clone().requires_grad_(k in names) for k, v in parameters.items()}
+    wanted, weight, rng = [leaves[name] for name in names], _random(BATCH, DIM, seed=13), generator(14)
+    exact = _gradients((weight * build(leaves).mean).sum(), wanted)
+    lots = [
+        _gradients((weight * build(leaves).rsample((500,), rng).mean(0)).sum(), wanted) for _ in range(40)
+    ]
+    for name, expected, found in zip(names, exact, zip(*lots, strict=True), strict=True):
+        stack = torch.stack(found)
+        assert ((stack.mean(0) - expected).abs() < 7 * stack.std(0) / math.sqrt(40) + 1e-9).all(), name
+
+
+def _gradients(value: torch.Tensor, leaves: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(value, leaves, materialize_grads=True)
 
 
 def test_parameters_survive_saving(instance, tmp_path):

@@ -117,17 +117,14 @@ class LogNormalMixture(Magnitude):
         )
         return torch.logsumexp(self.logits.double().log_softmax(-1) + each, -1)
 
-    def sample(
+    def rsample(
         self, sample_shape: Shape = EMPTY, generator: Generator | None = None
     ) -> Float[Tensor, "*shape"]:
-        """Draw without a gradient."""
-        with torch.no_grad():
-            shape = torch.Size(sample_shape)
-            component = draw_component(self.logits, shape, generator)[..., None]
-            loc, scale = (
-                x.expand(shape + x.shape).gather(-1, component)[..., 0] for x in (self.loc, self.scale)
-            )
-            return torch.exp(loc + scale * standard_normal(loc.shape, loc, generator))
+        """Draw a component, then reparameterise: the gradient is the one given the component."""
+        shape = torch.Size(sample_shape)
+        component = draw_component(self.logits, shape, generator)[..., None]
+        loc, scale = (x.expand(shape + x.shape).gather(-1, component)[..., 0] for x in (self.loc, self.scale))
+        return torch.exp(loc + scale * standard_normal(loc.shape, loc, generator))
 
     @property
     def mean(self) -> Float[Tensor, "*batch"]:

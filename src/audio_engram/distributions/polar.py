@@ -40,6 +40,8 @@ class Polar(DeltaDistribution):
     that the caller can mask it (`torch.where` or indexing) without harm to the other frames of the batch.
     """
 
+    has_rsample = True
+
     def __init__(
         self,
         loc: Float[Tensor, "*batch D"],
@@ -74,12 +76,25 @@ class Polar(DeltaDistribution):
             NumericalError: a concentration is NaN or infinite.
         """
         with torch.no_grad():
-            shape = torch.Size(sample_shape)
-            length = self.magnitude.sample(shape, generator)
-            if isinstance(self.concentration, CoupledConcentration):
-                shape = EMPTY  # the concentrations already stand for every draw
-            direction = self._directions(length).sample(shape, generator)
+            length = self.magnitude.sample(sample_shape, generator)
+            direction = self._directions(length).sample(self._draws(sample_shape), generator)
             return direction * length[..., None]
+
+    def rsample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw so that the gradient reaches the parameters; that of a mixture given its component.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        length = self.magnitude.rsample(sample_shape, generator)
+        direction = self._directions(length).rsample(self._draws(sample_shape), generator)
+        return direction * length[..., None]
+
+    def _draws(self, sample_shape: Shape) -> Shape:
+        """The draws still to be made for each direction: coupled, every length has its own already."""
+        return EMPTY if isinstance(self.concentration, CoupledConcentration) else sample_shape
 
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from audio_engram.distributions import bessel, wood
+from audio_engram.distributions import bessel, implicit, wood
 from audio_engram.distributions.base import EMPTY, Shape
 
 
@@ -18,6 +18,7 @@ class VonMisesFisher(Distribution):
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (the type that torch declares)
+    has_rsample = True
 
     def __init__(self, loc: Float[Tensor, "*#batch D"], concentration: Float[Tensor, "*#batch"]) -> None:
         self.loc, self.concentration = loc, concentration
@@ -49,6 +50,17 @@ class VonMisesFisher(Distribution):
         with torch.no_grad():
             loc = self.loc.expand(self.batch_shape + self.event_shape)
             return wood.draw(loc, self.concentration, torch.Size(sample_shape), generator)
+
+    def rsample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw unit vectors so that the gradient reaches `loc` and `concentration`.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        loc = self.loc.expand(self.batch_shape + self.event_shape)
+        return implicit.draw(loc, self.concentration, torch.Size(sample_shape), generator)
 
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:
