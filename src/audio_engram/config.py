@@ -1,4 +1,4 @@
-"""The whole configuration of a run: defaults, TOML files, `--set a.b=1`. An unknown key names the near miss."""
+"""The configuration of a run: defaults, TOML files, `--set a.b=1`. An unknown key names the near miss."""
 
 import difflib
 import tomllib
@@ -10,20 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audio_engram.errors import UsageError
 
+Option = str | int | float | bool
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class CodecConfig(_Section):
-    """Which codec, and how its latents are taken; 0 or "" means the codec's own default."""
+    """Which codec, with which weights, read at which tap."""
 
-    name: str = "mel"
-    weights: str = ""
-    tap: str = ""
-    frame_rate: float = 0.0
-    stack: int = Field(1, ge=1)
-    options: dict[str, str | int | float | bool] = {}
+    name: str = Field("mel", description="built-in or installed codec, or package.module:Class")
+    weights: str = Field("", description="file or folder with the weights, for codecs that have any")
+    tap: str = Field("", description="which tensor of the codec is the latent; empty: the codec's default")
+    frame_rate: float = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
+    stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
+    options: dict[str, Option] = Field({}, description="further keyword arguments of the codec's class")
 
 
 class DataConfig(_Section):

@@ -14,31 +14,16 @@ from importlib.metadata import entry_points
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from audio_engram.config import CodecConfig, Option
 from audio_engram.errors import MissingError, UsageError
-
-Option = str | int | float | bool
 
 BUILT_IN = {
     "mel": "audio_engram.codecs.mel:MelCodec",
     "lyra": "audio_engram.codecs.lyra:LyraCodec",
 }
 ENTRY_POINT_GROUP = "audio_engram.codecs"
-
-
-class CodecConfig(BaseModel):
-    """Which codec, with which weights, read at which tap."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field("mel", description="built-in or installed codec, or package.module:Class")
-    weights: str = Field("", description="file or folder with the weights, for codecs that have any")
-    tap: str = Field("", description="which tensor of the codec is the latent; empty: the codec's default")
-    frame_rate: float = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
-    stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
-    options: dict[str, Option] = Field({}, description="further keyword arguments of the codec's class")
 
 
 class Codec(nn.Module, ABC):
