@@ -71,6 +71,13 @@ def test_a_wav_that_lost_one_byte_is_refused(tmp_path: Path) -> None:
         read_audio(saved(tmp_path, encoded(noise(), "WAV", "PCM_16")[:-1]))
 
 
+def test_an_ogg_that_lost_its_last_page_is_refused(tmp_path: Path) -> None:
+    data = encoded(noise(4 * RATE), "OGG", "VORBIS")
+    assert data.count(b"OggS") > 3
+    with pytest.raises(DataError, match="last page"):
+        read_audio(saved(tmp_path, data[: data.rfind(b"OggS")]))
+
+
 def test_bytes_after_the_audio_do_no_harm(tmp_path: Path) -> None:
     data = encoded(noise(), "WAV", "PCM_16") + b"LIST\x04\x00\x00\x00abcd"
     assert read_audio(saved(tmp_path, data)).shape == (RATE,)

@@ -100,6 +100,12 @@ def test_the_signal_of_a_spectrum_is_the_signal() -> None:
     assert back.abs().max() <= audio.abs().max() + 1e-6
 
 
+def test_a_spectrum_of_no_signal_does_not_blow_up_at_the_end() -> None:
+    noise = torch.randn(1, 30, 257, 2, generator=torch.Generator().manual_seed(0))
+    audio = MelCodec()._signal(torch.view_as_complex(noise))[0]
+    assert audio[-160:].abs().max() < 2 * audio[:-160].abs().max()
+
+
 def test_a_spectrum_with_given_bands_is_found() -> None:
     filters = mel_filters()
     truth = torch.rand(40, 257, generator=torch.Generator().manual_seed(0)) ** 4
