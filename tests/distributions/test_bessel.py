@@ -1,6 +1,8 @@
 """The normaliser and its slopes against mpmath with 50 digits; `reference` is the generator."""
 
 import math
+import subprocess
+import sys
 
 import mpmath
 import pytest
@@ -196,6 +198,26 @@ def test_a_cosine_outside_its_range_is_refused(wrong):
 def test_one_dimension_is_refused():
     with pytest.raises(UsageError, match="at least 2"):
         log_normalizer(torch.ones(1), 1)
+
+
+COMPILED = """
+import warnings
+import torch
+from audio_engram.distributions import log_normalizer, mean_resultant_length
+
+warnings.filterwarnings("error", message=".*lru_cache.*")
+kappa = torch.tensor([0.0, 3.0, 850.0], dtype=torch.float64, requires_grad=True)
+value = torch.compile(lambda k: log_normalizer(k, 512), backend="aot_eager", fullgraph=True)(kappa)
+torch.testing.assert_close(value, log_normalizer(kappa, 512))
+(slope,) = torch.autograd.grad(value.sum(), kappa)
+torch.testing.assert_close(-slope, mean_resultant_length(kappa.detach(), 512))
+"""
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_it_in_one_piece():
+    """Without executed annotations; tracing the exact arithmetic behind the coefficients would warn."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, timeout=120)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -120,11 +120,11 @@ def test_single_precision_gives_double_log_prob(instance):
 
 
 def test_the_density_integrates_to_one(density):
-    """Importance sampling from a wide log-normal length in a uniform direction, 100,000 points.
+    """Importance sampling from a wide log-normal length in a uniform direction, 50,000 points.
 
     Five standard errors: each case fails by chance once in 10^6; the seed is fixed.
     """
-    n, width = 100_000, 1.5
+    n, width = 50_000, 1.5
     length = torch.exp(width * _random(n, 1, seed=11))
     points = normalize(_random(n, 1, DIM, seed=12), dim=-1) * length[..., None]
     log_length = length.log()
@@ -134,7 +134,7 @@ def test_the_density_integrates_to_one(density):
         density.log_prob(points.expand(n, BATCH, DIM)) - proposal + area + (DIM - 1) * log_length
     )
     error = weights.std(0) / math.sqrt(n)
-    assert (error < 0.02).all()
+    assert (error < 0.03).all()
     assert ((weights.mean(0) - 1).abs() < 5 * error).all()
 
 
@@ -149,9 +149,9 @@ def test_sample_mean_and_log_magnitude(density):
 
 def test_samples_follow_the_density(density):
     """E[grad log p] = 0 under the density itself; five standard errors, once in 10^6 for each coordinate."""
-    draws = density.sample((20_000,), generator(7)).requires_grad_()
+    draws = density.sample((10_000,), generator(7)).requires_grad_()
     (score,) = torch.autograd.grad(density.log_prob(draws).sum(), draws)
-    assert (score.mean(0).abs() < 5 * score.std(0) / math.sqrt(20_000)).all()
+    assert (score.mean(0).abs() < 5 * score.std(0) / math.sqrt(10_000)).all()
 
 
 def test_the_same_generator_gives_the_same_draws(density):
@@ -176,7 +176,7 @@ def test_gradients_reach_every_parameter_and_the_point(instance):
     def log_prob(point, *values):
         return build(dict(zip(names, values, strict=True))).log_prob(point)
 
-    assert torch.autograd.gradcheck(log_prob, (point, *leaves))
+    assert torch.autograd.gradcheck(log_prob, (point, *leaves), fast_mode=True)
     for gradient in torch.autograd.grad(log_prob(point, *leaves).sum(), (point, *leaves)):
         assert (gradient != 0).all()
 
@@ -190,6 +190,7 @@ def test_means_carry_gradients(instance):
             lambda *values, f=figure: getattr(build(dict(zip(names, values, strict=True))), f),
             leaves,
             atol=1e-4,
+            fast_mode=True,
         )
 
 
@@ -205,8 +206,8 @@ def test_rsample_carries_gradients(instance):
 def test_pathwise_gradient_of_the_mean(instance):
     """Gradients of averages of reparameterised draws against those of the mean, the logits of mixtures apart.
 
-    Forty lots of 500 draws give the standard error; seven of them fail by chance about once in 10^7 for each
-    number (Student's t with 39 degrees of freedom).
+    Thirty lots of 100 draws give the standard error; seven of them fail by chance about once in 10^7 for each
+    number (Student's t with 29 degrees of freedom).
     """
     build, parameters = instance
     names = [name for name in parameters if name != "logits"]
@@ -214,11 +215,11 @@ def test_pathwise_gradient_of_the_mean(instance):
     wanted, weight, rng = [leaves[name] for name in names], _random(BATCH, DIM, seed=13), generator(14)
     exact = _gradients((weight * build(leaves).mean).sum(), wanted)
     lots = [
-        _gradients((weight * build(leaves).rsample((500,), rng).mean(0)).sum(), wanted) for _ in range(40)
+        _gradients((weight * build(leaves).rsample((100,), rng).mean(0)).sum(), wanted) for _ in range(30)
     ]
     for name, expected, found in zip(names, exact, zip(*lots, strict=True), strict=True):
         stack = torch.stack(found)
-        assert ((stack.mean(0) - expected).abs() < 7 * stack.std(0) / math.sqrt(40) + 1e-9).all(), name
+        assert ((stack.mean(0) - expected).abs() < 7 * stack.std(0) / math.sqrt(30) + 1e-9).all(), name
 
 
 def _gradients(value: torch.Tensor, leaves: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
