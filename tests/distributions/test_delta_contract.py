@@ -14,6 +14,8 @@ from audio_engram.distributions import (
     LogNormal,
     LogNormalMixture,
     Polar,
+    PolarMixture,
+    VonMisesFisherMixture,
 )
 
 DIM, BATCH = 3, 2
@@ -35,6 +37,11 @@ def _polar_mixture(p):
 def _coupled(p):
     kappa = CoupledConcentration(p["kappa"], p["scale"].exp())
     return Polar(normalize(p["loc"], dim=-1), kappa, LogNormal(p["log_m"], p["spread"].exp()))
+
+
+def _mixture_of_directions(p):
+    directions = VonMisesFisherMixture(p["logits"], normalize(p["loc"], dim=-1), p["kappa"].exp())
+    return PolarMixture(directions, LogNormal(p["log_m"], p["spread"].exp()))
 
 
 # name: how the density is built, and the parameters it is built from
@@ -68,6 +75,16 @@ INSTANCES = {
             "logits": _random(BATCH, 2, seed=3),
             "log_m": torch.tensor([[-0.5, 0.5], [0.0, 0.4]], dtype=torch.float64),
             "spread": torch.full((BATCH, 2), -0.7, dtype=torch.float64),
+        },
+    ),
+    "polar with a mixture of directions": (
+        _mixture_of_directions,
+        {
+            "logits": _random(BATCH, 3, seed=3),
+            "loc": _random(BATCH, 3, DIM),
+            "kappa": _random(BATCH, 3, seed=4),
+            "log_m": 0.3 * _random(BATCH, seed=1),
+            "spread": torch.tensor([-0.7, -0.3], dtype=torch.float64),
         },
     ),
     "polar with coupled concentration": (

@@ -9,8 +9,8 @@ from audio_engram.distributions.bessel import (
 )
 from audio_engram.distributions.magnitude import LogNormal, LogNormalMixture, Magnitude
 from audio_engram.distributions.mixture import DiagonalGaussian, DiagonalGaussianMixture
-from audio_engram.distributions.polar import CoupledConcentration, Polar
-from audio_engram.distributions.von_mises_fisher import VonMisesFisher
+from audio_engram.distributions.polar import CoupledConcentration, Polar, PolarMixture
+from audio_engram.distributions.von_mises_fisher import VonMisesFisher, VonMisesFisherMixture
 
 __all__ = [
     "CoupledConcentration",
@@ -21,7 +21,9 @@ __all__ = [
     "LogNormalMixture",
     "Magnitude",
     "Polar",
+    "PolarMixture",
     "VonMisesFisher",
+    "VonMisesFisherMixture",
     "concentration_from_mean_cosine",
     "log_bessel_i",
     "log_normalizer",

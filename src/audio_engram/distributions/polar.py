@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from audio_engram.distributions import bessel
 from audio_engram.distributions.base import EMPTY, DeltaDistribution, Shape
 from audio_engram.distributions.magnitude import Magnitude
-from audio_engram.distributions.von_mises_fisher import VonMisesFisher
+from audio_engram.distributions.von_mises_fisher import VonMisesFisher, VonMisesFisherMixture
 
 _QUADRATURE_POINTS = 64
 
@@ -58,14 +58,9 @@ class Polar(DeltaDistribution):
 
     def log_prob(self, delta: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
         """Log-density on R^D in nats, float64; NaN where delta = 0."""
-        wide = delta.double()
-        square = wide.square().sum(-1)
-        still = square == 0
-        # The root of 0 has an infinite slope, which a later mask would turn into NaN: replace it first.
-        length = torch.where(still, 1.0, square).sqrt()
-        on_sphere = self._directions(length).log_prob(wide / length[..., None])
-        value = on_sphere + self.magnitude.log_prob(length) - (self.dim - 1) * length.log()
-        return torch.where(still, torch.nan, value)
+        direction, length, still = _split(delta)
+        on_sphere = self._directions(length).log_prob(direction)
+        return _join(on_sphere, self.magnitude.log_prob(length), length, still, self.dim)
 
     def sample(
         self, sample_shape: Shape = EMPTY, generator: Generator | None = None
@@ -124,3 +119,74 @@ class Polar(DeltaDistribution):
     ) -> Float[Tensor, "*batch"]:
         """E[log |delta|], exact; the arguments are not used."""
         return self.magnitude.expected_log
+
+
+class PolarMixture(DeltaDistribution):
+    """delta = m d with d from a mixture of von Mises-Fisher densities, independent of the magnitude m.
+
+    Frames with delta = 0 are treated as in `Polar`.
+    """
+
+    has_rsample = True
+
+    def __init__(self, directions: VonMisesFisherMixture, magnitude: Magnitude) -> None:
+        self.directions, self.magnitude = directions, magnitude
+        super().__init__(directions.batch_shape, directions.event_shape[0])
+
+    def log_prob(self, delta: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+        """Log-density on R^D in nats, float64; NaN where delta = 0."""
+        direction, length, still = _split(delta)
+        on_sphere = self.directions.log_prob(direction)
+        return _join(on_sphere, self.magnitude.log_prob(length), length, still, self.dim)
+
+    def rsample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw so that the gradient reaches the parameters, given the component.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        length = self.magnitude.rsample(sample_shape, generator)
+        return self.directions.rsample(sample_shape, generator) * length[..., None]
+
+    def sample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw the magnitude, then the direction.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        length = self.magnitude.sample(sample_shape, generator)
+        return self.directions.sample(sample_shape, generator) * length[..., None]
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch D"]:
+        """E[delta] = E[m] E[d]."""
+        return self.magnitude.mean[..., None] * self.directions.mean
+
+    @property
+    def typical(self) -> Float[Tensor, "*batch D"]:
+        """Mean direction of the most probable component times median magnitude."""
+        return self.magnitude.median[..., None] * self.directions.typical
+
+    def expected_log_magnitude(
+        self, generator: Generator | None = None, n_samples: int = 32
+    ) -> Float[Tensor, "*batch"]:
+        """E[log |delta|], exact; the arguments are not used."""
+        return self.magnitude.expected_log
+
+
+def _split(delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Direction, length and whether the frame stands still, in float64."""
+    wide = delta.double()
+    square = wide.square().sum(-1)
+    still = square == 0
+    # The root of 0 has an infinite slope, which a later mask would turn into NaN: replace it first.
+    length = torch.where(still, 1.0, square).sqrt()
+    return wide / length[..., None], length, still
+
+
+def _join(on_sphere: Tensor, of_length: Tensor, length: Tensor, still: Tensor, dim: int) -> Tensor:
+    return torch.where(still, torch.nan, on_sphere + of_length - (dim - 1) * length.log())

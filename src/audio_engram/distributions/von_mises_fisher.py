@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from audio_engram.distributions import bessel, implicit, wood
-from audio_engram.distributions.base import EMPTY, Shape
+from audio_engram.distributions.base import EMPTY, Shape, draw_component
 
 
 class VonMisesFisher(Distribution):
@@ -82,3 +82,71 @@ class VonMisesFisher(Distribution):
         """Divergence from the uniform density on the sphere in nats, float64."""
         uniform = bessel.log_normalizer(torch.zeros_like(self.concentration, dtype=torch.float64), self.dim)
         return -uniform - self.entropy()
+
+
+class VonMisesFisherMixture(Distribution):
+    """K von Mises-Fisher densities with weights softmax(`logits`) (movMF, Banerjee et al. 2005)."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (the type that torch declares)
+    has_rsample = True
+
+    def __init__(
+        self,
+        logits: Float[Tensor, "*batch K"],
+        loc: Float[Tensor, "*batch K D"],
+        concentration: Float[Tensor, "*batch K"],
+    ) -> None:
+        self.logits, self.loc, self.concentration = logits, loc, concentration
+        super().__init__(logits.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of dimensions of the space around the sphere."""
+        return self.event_shape[0]
+
+    def log_prob(self, direction: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape"]:
+        """Log-density on the sphere in nats, float64."""
+        repeated = direction[..., None, :].expand(*direction.shape[:-1], self.logits.shape[-1], self.dim)
+        each = VonMisesFisher(self.loc, self.concentration).log_prob(repeated)
+        return torch.logsumexp(self.logits.double().log_softmax(-1) + each, -1)
+
+    def component(self, index: Int[Tensor, "*shape"]) -> VonMisesFisher:
+        """The density of one component for each element; `index` is (*sample, *batch)."""
+        lead = index.shape[: index.dim() - len(self.batch_shape)]
+        choice = index[..., None]
+        kappa = self.concentration.expand(lead + self.concentration.shape).gather(-1, choice)[..., 0]
+        wide = choice[..., None].expand(index.shape + torch.Size([1]) + self.event_shape)
+        return VonMisesFisher(self.loc.expand(lead + self.loc.shape).gather(-2, wide).squeeze(-2), kappa)
+
+    def sample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw unit vectors.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        index = draw_component(self.logits, torch.Size(sample_shape), generator)
+        return self.component(index).sample(generator=generator)
+
+    def rsample(
+        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
+    ) -> Float[Tensor, "*shape D"]:
+        """Draw a component, then reparameterise: the gradient is the one given the component.
+
+        Raises:
+            NumericalError: a concentration is NaN or infinite.
+        """
+        index = draw_component(self.logits, torch.Size(sample_shape), generator)
+        return self.component(index).rsample(generator=generator)
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch D"]:
+        """E[d], the weighted sum of A_D(kappa_k) loc_k."""
+        means = VonMisesFisher(self.loc, self.concentration).mean
+        return (self.logits.softmax(-1)[..., None] * means).sum(-2)
+
+    @property
+    def typical(self) -> Float[Tensor, "*batch D"]:
+        """Mean direction of the most probable component."""
+        return self.component(self.logits.argmax(-1)).loc
