@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +14,7 @@ from audio_engram.distributions import DeltaDistribution
 Step = Literal["mean", "typical", "sample"] | Callable[[DeltaDistribution], Tensor]
 
 
+@runtime_checkable
 class Corrector(Protocol):
     """Moves a predicted latent, given the context it was predicted from."""
 
@@ -21,6 +22,7 @@ class Corrector(Protocol):
         """The corrected latent."""
 
 
+@runtime_checkable
 class Forward(Protocol):
     """What a rollout asks of a model."""
 
