@@ -62,6 +62,15 @@ def test_single_precision_keeps_double_sums():
     torch.testing.assert_close(narrow.log_prob(delta), wide.log_prob(delta.double()), rtol=0, atol=2e-4)
 
 
+def test_half_precision_parameters_cost_only_their_own_rounding():
+    narrow = mixture((8,), 4, 64, torch.float32)
+    half = [x.bfloat16() for x in (narrow.logits, narrow.loc, narrow.log_scale)]
+    delta = narrow.sample(generator=generator(3))
+    value = DiagonalGaussianMixture(*half).log_prob(delta)
+    same = DiagonalGaussianMixture(*(x.double() for x in half)).log_prob(delta.double())
+    torch.testing.assert_close(value, same, rtol=0, atol=1e-3)
+
+
 def test_typical_is_the_mean_of_the_most_probable_component():
     ours = mixture((6,), 4, 3)
     best = ours.logits.argmax(-1)

@@ -20,7 +20,11 @@ _CHUNK_ELEMENTS = 1 << 18
 def component_log_prob(
     delta: Float[Tensor, "*shape D"], loc: Float[Tensor, "*batch K D"], log_scale: Float[Tensor, "*batch K D"]
 ) -> Float[Tensor, "*shape K"]:
-    """log N(delta; loc_k, exp(log_scale_k)) for every component, summed in float64."""
+    """log N(delta; loc_k, exp(log_scale_k)) for every component, summed in float64.
+
+    Half-precision parameters, as a head under autocast gives them, are widened piece by piece.
+    """
+    delta = delta.to(torch.promote_types(delta.dtype, torch.float32))
     shape = torch.broadcast_shapes(delta.shape[:-1], loc.shape[:-2])
     n_components, dim = loc.shape[-2:]
     flat = delta.expand(*shape, dim).reshape(-1, dim)
@@ -37,8 +41,9 @@ def _chunks(loc: Tensor) -> Iterator[slice]:
 
 
 def _standardised(delta: Tensor, loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    inverse = torch.exp(-log_scale)
-    return (delta[:, None] - loc).mul_(inverse), inverse
+    difference = delta[:, None] - loc
+    inverse = torch.exp(-log_scale.to(difference.dtype))
+    return difference.mul_(inverse), inverse
 
 
 class _ComponentLogProb(torch.autograd.Function):
