@@ -104,6 +104,13 @@ def test_a_concentration_that_is_no_number_ends_the_draw(wrong):
         VonMisesFisher(unit(4, dtype=torch.float64), torch.tensor(wrong)).sample((3,), generator())
 
 
+def test_normal_numbers_that_are_all_zero_still_give_a_unit_vector(monkeypatch):
+    """In two dimensions of float32 one draw in about 10^7 has a tangent of length exactly 0."""
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda self, generator=None: self.zero_())
+    draws = VonMisesFisher(unit(2, dtype=torch.float32), torch.tensor(1.0)).sample((10,), generator())
+    assert (torch.linalg.vector_norm(draws, dim=-1) - 1).abs().max() < 1e-6
+
+
 def test_two_dimensions_are_von_mises():
     angle = torch.linspace(-3, 3, 41, dtype=torch.float64)
     points = torch.stack([torch.cos(angle), torch.sin(angle)], -1)
