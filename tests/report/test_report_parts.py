@@ -1,5 +1,8 @@
 """Figures, tables and gauges say what was measured, and nothing that was not."""
 
+import itertools
+import re
+
 import pytest
 from fake_run import decision, measurements, record
 from hypothesis import given
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from audio_engram.decision import Criterion, Finding
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report import figures, tables, words
+from audio_engram.report import breakdowns, figures, tables, words
 from audio_engram.report.gauge import gauge
 from audio_engram.report.lines import Look, common_limits, line_panel
 from audio_engram.report.sections import sections
@@ -56,7 +59,7 @@ def test_what_was_not_measured_is_not_drawn(experiment: str) -> None:
 
 
 def test_the_decomposition_names_its_parts_and_total() -> None:
-    drawn = figures.decomposition(of("predictability"), "d")
+    drawn = breakdowns.decomposition(of("predictability"), "d")
     assert [panel.title for panel in drawn[0].panels] == [
         "MDN",
         "MDN, shuffled within",
@@ -66,6 +69,18 @@ def test_the_decomposition_names_its_parts_and_total() -> None:
     alt = drawn[0].panels[0].alt
     assert "mean reversion: −72.3 [" in alt
     assert "ΔNLL: −96.4 [−100.5, −92.3]" in alt
+
+
+def test_all_waterfalls_share_one_axis() -> None:
+    drawn = breakdowns.decomposition(of("predictability"), "d")[0].panels
+    assert len({(place_of("−100", p.svg), place_of("0", p.svg)) for p in drawn}) == 1
+
+
+def place_of(text: str, svg: str) -> tuple[float, float]:
+    """Where a label stands in a drawing."""
+    found = re.search(rf'x="([-0-9.]+)" y="([-0-9.]+)"[^>]*>{text}</text>', svg)
+    assert found, text
+    return float(found[1]), float(found[2])
 
 
 def test_rollouts_stand_beside_the_ceiling_and_the_threshold() -> None:
@@ -79,9 +94,8 @@ def test_rollouts_stand_beside_the_ceiling_and_the_threshold() -> None:
 
 def test_exploded_values_are_drawn_on_a_scale_that_shows_both() -> None:
     panel = next(p for p in figures.factorisation(of("factorisation"), "f")[0].panels if "ΔNLL" in p.title)
-    assert "10⁵" in panel.svg
-    assert "−100" in panel.svg
-    assert "MDN: −" in panel.alt or "MDN: " in panel.alt
+    heights = [place_of(tick, panel.svg)[1] for tick in ("10⁵", "10⁴", "1,000", "100", "0", "−100")]
+    assert all(below - above > 15 for above, below in itertools.pairwise(heights))
     assert "not finite at 16" in panel.alt
 
 
@@ -118,6 +132,7 @@ def test_a_metric_along_the_lag_has_a_cell_for_each() -> None:
 def test_long_rollouts_are_thinned_in_small_tables() -> None:
     [table] = tables.along(of("factorisation"), "direction_cosine", "step")
     assert table.columns == ("model", "fed", "step 1", "step 2", "step 4", "step 8", "step 16")
+    assert [row[1] for row in table.rows[:2]] == ["free-running", "teacher-forced"]
 
 
 def test_the_parts_have_real_and_shuffled_beside_each_other() -> None:

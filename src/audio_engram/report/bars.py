@@ -44,7 +44,9 @@ def dot_panel(title: str, name: str, rows: Sequence[Row]) -> Panel:
         return Panel(title, to_svg(on, name), describe(title, rows))
 
 
-def waterfall_panel(title: str, name: str, parts: Sequence[Row], total: Row) -> Panel:
+def waterfall_panel(
+    title: str, name: str, parts: Sequence[Row], total: Row, limits: tuple[float, float]
+) -> Panel:
     """Parts that run on from one another and end at their total."""
     with axes(Margins(left=118, right=58, top=10, bottom=34), height=ROW * (len(parts) + 1) + 54) as on:
         _rows(on, [row.label for row in parts] + [total.label])
@@ -67,6 +69,7 @@ def waterfall_panel(title: str, name: str, parts: Sequence[Row], total: Row) -> 
         _whisker(on, total.record, len(parts), "ink")
         _value(on, total.record, len(parts))
         on.set_xlabel("nats/frame")
+        on.set_xlim(*limits)
         return Panel(title, to_svg(on, name), describe(title, [*parts, total]))
 
 

@@ -1,53 +1,26 @@
 """The figures of each experiment, drawn from its measurements; what was not measured is not drawn."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from audio_engram.measurements import Measurements
 from audio_engram.report import words
-from audio_engram.report.bars import Row, dot_panel, waterfall_panel
+from audio_engram.report.breakdowns import decomposition, magnitude, recovery
+from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.folder import Epoch
 from audio_engram.report.lines import Look, common_limits, epoch_records, line_panel
-from audio_engram.report.panels import Panel
 from audio_engram.report.series import (
     MODES,
     Curve,
-    Style,
     along,
     analytic,
     as_reference,
     curves,
-    data_order,
     model_order,
     style_of,
 )
 
-Drawn = tuple[Panel, list[Curve]]
 INDEPENDENT_COSINE = 0.707
-INTERVALS = "Bars and bands are 95 % intervals over speakers."
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels that share one caption and one legend."""
-
-    caption: str
-    panels: tuple[Panel, ...]
-    legend: tuple[tuple[str, Style], ...] = ()
-
-
-def figure(caption: str, drawn: Iterable[Drawn]) -> list[Figure]:
-    """A figure of the panels that have curves, with every series named once; none where nothing was drawn."""
-    pairs = list(drawn)
-    legend = {curve.label: curve.style for _, lines in pairs for curve in lines}
-    return [Figure(caption, tuple(panel for panel, _ in pairs), tuple(legend.items()))] if pairs else []
-
-
-def title_of(metric: str) -> str:
-    """A metric with its unit."""
-    known = words.metric(metric)
-    label = known.label[:1].upper() + known.label[1:]
-    return f"{label} ({known.unit})" if known.unit else label
 
 
 def without(records: Measurements, mode: str) -> Measurements:
@@ -92,58 +65,6 @@ def _analytic_of(records: Measurements, metric: str) -> Measurements:
     return Measurements(
         r for r in records if r.mode == "analytic" and r.metric in (metric, f"{metric}_analytic")
     )
-
-
-def decomposition(records: Measurements, name: str) -> list[Figure]:
-    """One waterfall for each head and kind of data, from mean reversion to dynamics, ending at ΔNLL."""
-    whole = records.select(metric="delta_nll", lag=1, mode="teacher_forced")
-    parts = Measurements(r for r in records.select(lag=1) if r.metric in words.PARTS)
-    pairs = sorted({(r.model, r.data) for r in parts}, key=lambda p: (model_order(p[0]), data_order(p[1])))
-    panels: list[Drawn] = []
-    for model, data in pairs:
-        style = style_of(model, data)
-        found = {r.metric: r for r in parts.select(model=model, data=data)}
-        rows = [Row(words.metric(p).label, found[p], style) for p in words.PARTS if p in found]
-        total = whole.select(model=model, data=data)
-        if rows and len(total) == 1:
-            panel = waterfall_panel(
-                words.series(model, data), f"{name}-parts-{model}-{data}", rows, Row("ΔNLL", total[0], style)
-            )
-            panels.append((panel, []))
-    return figure(
-        "What ΔNLL at lag 1 is made of. Only the last part, dynamics, needs the order of the frames.", panels
-    )
-
-
-def magnitude(records: Measurements, name: str) -> list[Figure]:
-    """R² of the log-magnitude by the head and by the norm of the mean."""
-    panels: list[Drawn] = [
-        (dot_panel(title_of(metric), f"{name}-{metric}", rows), [])
-        for metric in ("magnitude_r2", "magnitude_r2_of_mean")
-        if (rows := _magnitude_rows(records.select(metric=metric)))
-    ]
-    caption = (
-        f"How much of the log-magnitude is explained. {INTERVALS} Left of zero is worse than a constant."
-    )
-    return figure(caption, panels)
-
-
-def _magnitude_rows(records: Measurements) -> list[Row]:
-    several = len({r.lag for r in records}) > 1
-    ordered = sorted(records, key=lambda r: (data_order(r.data), model_order(r.model), r.lag))
-    return [
-        Row(
-            _short(words.series(r.model, r.data), f", lag {r.lag}" if several else ""),
-            r,
-            style_of(r.model, r.data),
-        )
-        for r in ordered
-    ]
-
-
-def _short(label: str, suffix: str, room: int = 26) -> str:
-    keep = room - len(suffix)
-    return (label if len(label) <= keep else label[: keep - 1] + "…") + suffix
 
 
 def factorisation(records: Measurements, name: str, wanted: float | None = None) -> list[Figure]:
@@ -208,14 +129,7 @@ def injection(records: Measurements, name: str) -> list[Figure]:
         f"Rollouts with the true state injected. {INTERVALS} Dotted uprights are the injections of mode B.",
         panels,
     )
-    return shown + _recovery(records.select(metric="recovery"), f"{name}-recovery")
-
-
-def _recovery(records: Measurements, name: str) -> list[Figure]:
-    ordered = sorted(records, key=lambda r: (model_order(r.model), r.mode, r.step))
-    rows = [Row(_short(words.model(r.model), f", step {r.step}"), r, style_of(r.model)) for r in ordered]
-    panels: list[Drawn] = [(dot_panel(title_of("recovery"), name, rows), [])] if rows else []
-    return figure(f"What one true frame repairs, by the step after which it was given. {INTERVALS}", panels)
+    return shown + recovery(records.select(metric="recovery"), f"{name}-recovery")
 
 
 def _modes(records: Measurements) -> list[Curve]:

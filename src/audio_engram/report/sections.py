@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audio_engram.decision import Decision, Finding
 from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
-from audio_engram.report.figures import Figure
+from audio_engram.report.figure import Figure
 from audio_engram.report.tables import Table
 
 SPREAD = (
