@@ -88,8 +88,9 @@ def _fill(out: Tensor, loc: Tensor, angle: tuple[Tensor, Tensor], generator: Gen
     out.normal_(generator=generator)
     out[..., 0] = 0
     length = torch.linalg.vector_norm(out, dim=-1)
-    out[..., 1] += length == 0
-    scale = sine / length.clamp_min(torch.finfo(out.dtype).tiny)
+    empty = length == 0
+    out[..., 1] += empty
+    scale = sine / (length + empty)
     sign = torch.where(loc[:, 0] < 0, -1.0, 1.0).to(out.dtype)
     first = -sign * cosine
     along = torch.matmul(out, loc[0]) if len(loc) == 1 else (out * loc).sum(-1)
