@@ -61,4 +61,6 @@ def _along_truth(model: DynamicsModel, segment: Segment) -> Tensor:
     width, steps = segment.context.shape[1], segment.future.shape[1]
     contexts = run.unfold(1, width, 1)[:, :steps:4].movedim(-1, 2).flatten(0, 1)
     log_prob = model(contexts).log_prob(segment.delta[:, ::4].flatten(0, 1))
-    return -log_prob[segment.valid[:, ::4].flatten()].mean()
+    valid = segment.valid[:, ::4].flatten()
+    # A small batch may be silent at just these steps: nothing to learn there, and no mean of nothing.
+    return -log_prob[valid].sum() / valid.sum().clamp(min=1)

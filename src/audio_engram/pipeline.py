@@ -127,7 +127,7 @@ def _codec_facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _training(run: Run) -> dict[str, list[dict[str, float]]]:
+def _training(run: Run) -> dict[str, list[dict[str, int | float]]]:
     return {name: history.epochs for name, history in run.histories.items()}
 
 

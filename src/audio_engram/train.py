@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 class History:
     """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate."""
 
-    epochs: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, int | float]] = field(default_factory=list)
     best: float = float("inf")
     best_epoch: int = -1
     waited: int = 0

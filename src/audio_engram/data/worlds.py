@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import cos, exp, log, sin, sqrt
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.special import gammaln, hyp2f1
@@ -69,8 +70,16 @@ def expected_cosine(correlation: float, dim: int) -> float:
     section 5.1): 2/D (Γ((D+1)/2) / Γ(D/2))² ρ ₂F₁(1/2, 1/2; D/2 + 1; ρ²).
     """
     gamma_ratio = 2 * (gammaln((dim + 1) / 2) - gammaln(dim / 2))
-    series = hyp2f1(0.5, 0.5, dim / 2 + 1, correlation**2)
-    return float(2 / dim * exp(gamma_ratio) * correlation * series)
+    return float(2 / dim * exp(gamma_ratio) * correlation * _hypergeometric(dim / 2 + 1, correlation**2))
+
+
+def _hypergeometric(c: float, x: float) -> float:
+    """₂F₁(1/2, 1/2; c; x) for 0 <= x <= 1."""
+    if c < 32:
+        return float(hyp2f1(0.5, 0.5, c, x))
+    # SciPy's overflows from c = 100 on; there the terms fall faster than k^-32 even at x = 1.
+    k = np.arange(2000)
+    return float(1 + np.cumprod((k + 0.5) ** 2 / ((c + k) * (k + 1)) * x).sum())
 
 
 class AR(World):
