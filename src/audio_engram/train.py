@@ -131,7 +131,7 @@ class _Training:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         if not (loss.isfinite() and norm.isfinite()):
             raise NumericalError(
-                f"training: loss {float(loss):.3g}, gradient norm {float(norm):.3g} in epoch {number + 1}: "
+                f"training: loss {loss.item():.3g}, gradient norm {norm.item():.3g} in epoch {number + 1}: "
                 "lower train.learning_rate"
             )
         self.optimizer.step()
