@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("audio_engram", "beartype.beartype")
+# One thread each: the cores belong to the workers of pytest-xdist, and sums stay in one order.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,0 +1,138 @@
+"""What is minimised: targets aligned at every lag, weights of the parts, scheduled sampling."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from audio_engram.config import TrainConfig
+from audio_engram.data.windows import Windows
+from audio_engram.errors import NumericalError
+from audio_engram.forcing import free_running, scheduled_sampling, teacher_forcing
+from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
+from toys import Oracle, best_log_prob, make_frames, small_model, walk
+
+D, W, S = 5, 3, 9
+PLAIN = TrainConfig(teacher_weight=0.0)
+
+
+def segment_of(steps, seed=0):
+    z = walk(40, D, seed)
+    windows = Windows(make_frames([z], ["train"]), "train", W, steps)
+    return z, windows.gather(torch.arange(2, len(windows) - 4, 3))
+
+
+@pytest.mark.parametrize("lag", [1, 2, 4, 8])
+def test_the_teacher_forced_target_is_the_increment_at_exactly_the_lag(lag):
+    z, segment = segment_of(lag)
+    losses = {
+        ahead: teacher_forced_loss(Oracle(z, ahead), segment).item() for ahead in range(lag - 1, lag + 2)
+    }
+    assert losses[lag] == pytest.approx(-best_log_prob(D))
+    assert losses[lag - 1] > losses[lag] + 10
+    assert losses[lag + 1] > losses[lag] + 10
+
+
+@pytest.mark.parametrize("teacher_weight", [0.0, 0.5])
+@pytest.mark.parametrize("make_mask", [teacher_forcing, free_running])
+def test_the_unrolled_targets_are_the_increments_of_each_step(teacher_weight, make_mask):
+    z, segment = segment_of(S)
+    config = TrainConfig(teacher_weight=teacher_weight, step="mean")
+    right = unrolled_loss(Oracle(z, 1), segment, config, make_mask(S)).item()
+    assert right == pytest.approx(-best_log_prob(D))
+    for ahead in (0, 2):
+        assert unrolled_loss(Oracle(z, ahead), segment, config, make_mask(S)).item() > right + 10
+
+
+def naive_teacher_forced(model, segment, steps):
+    z = torch.cat([segment.context, segment.future], 1)
+    each = [model(z[:, s : s + W]).log_prob(z[:, W + s] - z[:, W + s - 1]) for s in steps]
+    return -torch.stack(each).mean()
+
+
+@pytest.mark.parametrize("kind", ["mdn", "vmf"])
+def test_the_parts_of_the_unrolled_loss(kind):
+    model = small_model(kind, D)
+    _, segment = segment_of(S)
+    mask = free_running(S)
+
+    def loss(**weights):
+        return float(unrolled_loss(model, segment, TrainConfig(**weights), mask))
+
+    with torch.no_grad():
+        rolled = loss(teacher_weight=0.0)
+        forced = float(naive_teacher_forced(model, segment, range(0, S, 4)))
+        assert loss(teacher_weight=0.5) == pytest.approx((rolled + 0.5 * forced) / 1.5, rel=1e-6)
+        assert float(unrolled_loss(model, segment, PLAIN, teacher_forcing(S))) == pytest.approx(
+            float(naive_teacher_forced(model, segment, range(S))), rel=1e-6
+        )
+        states = loss(teacher_weight=0.0, state_weight=2.0) - rolled
+    assert states > 0
+    moved = replace(segment, future=segment.future + 100.0)
+    with torch.no_grad():
+        far = TrainConfig(teacher_weight=0.0, state_weight=1.0)
+        gap = float(unrolled_loss(model, moved, far, mask)) - float(unrolled_loss(model, moved, PLAIN, mask))
+    assert gap > 100**2 * 0.5
+
+
+def test_silence_is_left_out_of_both_losses():
+    model = small_model("vmf", D)
+    z = walk(40, D)
+    z[20] = z[19]
+    windows = Windows(make_frames([z], ["train"]), "train", W, S)
+    segment = windows.gather(torch.arange(6, 14))
+    assert not segment.valid.all()
+    for make_mask in (free_running, teacher_forcing):
+        loss = unrolled_loss(model, segment, TrainConfig(), make_mask(S))
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    one = Windows(make_frames([z], ["train"]), "train", W, 1)
+    at_silence = one.gather((one.target == 20).nonzero().flatten())
+    with pytest.raises(NumericalError, match="digital silence"):
+        teacher_forced_loss(model, at_silence)
+    both = one.gather(((one.target == 20) | (one.target == 25)).nonzero().flatten())
+    alone = one.gather((one.target == 25).nonzero().flatten())
+    expected = teacher_forced_loss(model, alone).item()
+    assert teacher_forced_loss(model, both).item() == pytest.approx(expected)
+
+
+def test_silence_at_every_fourth_step_leaves_the_rest_to_train_on():
+    # The teacher-forced part looks at one step in four; the last, small batch of an epoch may have none there.
+    model = small_model("vmf", D)
+    z = walk(40, D)
+    for t in (13, 17, 21):
+        z[t] = z[t - 1]
+    windows = Windows(make_frames([z], ["train"]), "train", W, S)
+    segment = windows.gather((windows.starts == 10).nonzero().flatten())
+    assert segment.valid[0].tolist() == [s % 4 != 0 for s in range(S)]
+    with torch.no_grad():
+        loss = float(unrolled_loss(model, segment, TrainConfig(), free_running(S)))
+        rolled = float(unrolled_loss(model, segment, PLAIN, free_running(S)))
+    assert loss == pytest.approx(rolled / 1.5)
+
+
+def test_scheduled_sampling_falls_to_zero_halfway():
+    # 1,000 x 9 coins: deviation 0.0053, six of them.
+    z = walk(1100, D)
+    windows = Windows(make_frames([z], ["train"]), "train", W, S)
+    segment = windows.gather(torch.arange(1000))
+    config = TrainConfig(sampling_start=0.6)
+    for progress, expected in ((0.0, 0.6), (0.25, 0.3), (0.4, 0.12)):
+        mask = sampling_mask(segment, config, progress, torch.Generator().manual_seed(0))
+        assert mask.shape == (1000, S)
+        assert abs(float(mask.double().mean()) - expected) < 0.032
+    for progress in (0.5, 0.7, 1.0):
+        assert not sampling_mask(segment, config, progress, torch.Generator()).any()
+
+
+def test_the_mask_given_is_the_mask_used():
+    model = small_model("mdn", D)
+    _, segment = segment_of(S)
+    mask = scheduled_sampling((len(segment.context), S), 0.5, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        some, none, every = (
+            float(unrolled_loss(model, segment, PLAIN, m))
+            for m in (mask, free_running(S), teacher_forcing(S))
+        )
+    assert len({round(x, 6) for x in (some, none, every)}) == 3
