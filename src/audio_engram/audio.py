@@ -42,9 +42,7 @@ def read_audio(path: str | Path, sample_rate: int | None = None) -> Float[Tensor
             shortfall = _shortfall(file, len(samples), data)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().rstrip(".")
-        raise DataError(
-            f"{path}: not audio that can be read, or truncated ({reason}); replace or remove it"
-        ) from error
+        raise DataError(f"{path}: not audio that can be read, or truncated ({reason}); replace or remove it") from error
     if shortfall:
         raise DataError(f"{path}: truncated, {shortfall}; fetch or write the file again")
     if len(samples) == 0:

@@ -115,9 +115,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--corpus", help="demo, librispeech:PATH, folder:PATH or world:NAME (default: the demo corpus)"
-    )
+    parser.add_argument("--corpus", help="demo, librispeech:PATH, folder:PATH or world:NAME (default: the demo corpus)")
     parser.add_argument("--codec", help="see `engram codec list` (default mel)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/CORPUS-CODEC)")
     parser.add_argument("--max-failed", type=float, metavar="SHARE", help="failed inputs allowed (default 0.01)")

@@ -40,8 +40,6 @@ def periodic(steps: int, every: int) -> Bool[Tensor, "1 S"]:
     return injection(steps, range(every, steps + 1, every))
 
 
-def scheduled_sampling(
-    shape: tuple[int, int], probability: float, generator: torch.Generator
-) -> Bool[Tensor, "B S"]:
+def scheduled_sampling(shape: tuple[int, int], probability: float, generator: torch.Generator) -> Bool[Tensor, "B S"]:
     """The true frame after each step with this probability, drawn for each example (Bengio et al. 2015)."""
     return torch.rand(shape, generator=generator) < probability

@@ -62,9 +62,7 @@ def _n_frames(run: Run) -> int:
     return max(2, round(run.config.experiments.audio_seconds * run.store.manifest.frame_rate))
 
 
-def _one_utterance(
-    run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int
-) -> list[dict[str, object]]:
+def _one_utterance(run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int) -> list[dict[str, object]]:
     frames = run.frames()
     place = frames.utterances.index(item.id)
     z = frames.z[int(frames.offsets[place]) : int(frames.offsets[place + 1])]
@@ -74,9 +72,7 @@ def _one_utterance(
     rows[0] |= {"kind": "original", "label": "Original", "note": "the recording"}
     for sound in _sounds(run, z):
         audio = decode(codec, sound.latents, frames)
-        row = _write(
-            folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate
-        )
+        row = _write(folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate)
         rows.append(row | {"kind": sound.kind, "label": sound.label, "note": sound.note})
     return [row | {"group": item.id} for row in rows]
 
@@ -114,9 +110,7 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
         options = RolloutOptions(step, generator=generator_for(run.config.seed, "listen", head))  # type: ignore[arg-type]
         with torch.no_grad():
             rolled = rollout(model, context.unsqueeze(0), mask, future.unsqueeze(0), options)
-        found.append(
-            _Sound(kind, label, torch.cat([context, rolled.latents[0]]), f"{step} steps after a true context")
-        )
+        found.append(_Sound(kind, label, torch.cat([context, rolled.latents[0]]), f"{step} steps after a true context"))
     return found
 
 

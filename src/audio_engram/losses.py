@@ -26,9 +26,7 @@ def teacher_forced_loss(model: DynamicsModel, segment: Segment) -> Float[Tensor,
     return -log_prob[valid].mean()
 
 
-def unrolled_loss(
-    model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor
-) -> Float[Tensor, ""]:
+def unrolled_loss(model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor) -> Float[Tensor, ""]:
     """-log p of the true increments along a rollout on the model's own states (science.md, section 4, regime 2).
 
     `teacher_weight` adds the teacher-forced loss of the first step's context, `state_weight` the squared distance
@@ -46,9 +44,7 @@ def unrolled_loss(
     return loss
 
 
-def sampling_mask(
-    segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator
-) -> Tensor:
+def sampling_mask(segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator) -> Tensor:
     """Scheduled sampling: true frames fed back with a probability that falls to 0 halfway through training."""
     probability = config.sampling_start * max(0.0, 1 - 2 * progress)
     shape = (len(segment.context), segment.future.shape[1])

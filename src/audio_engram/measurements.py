@@ -98,8 +98,7 @@ class Measurements(Sequence[Measurement]):
         fields = ("experiment", "model", "data", "lag", "step", "mode", "metric", "value", "low", "high")
         head = "".join(f"<th>{name}</th>" for name in fields)
         rows = "".join(
-            "<tr>" + "".join(f"<td>{_show(getattr(r, name))}</td>" for name in fields) + "</tr>"
-            for r in self[:200]
+            "<tr>" + "".join(f"<td>{_show(getattr(r, name))}</td>" for name in fields) + "</tr>" for r in self[:200]
         )
         return f"<table><tr>{head}</tr>{rows}</table><p>{len(self)} measurements</p>"
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from audio_engram.caveats import caveats
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
 from audio_engram.experiments import EXPERIMENTS, check_names
@@ -59,7 +60,7 @@ def climb(run: Run, command: str = "") -> Decision:
         measured += outcome.measurements
         findings += outcome.findings
     Measurements(measured).write(run.folder / "measurements.json")
-    decision = decide(findings, warnings_of(run))
+    decision = decide(findings, caveats(run))
     decision.write(run.folder / "decision.json")
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):
@@ -69,21 +70,6 @@ def climb(run: Run, command: str = "") -> Decision:
     with stages.stage("report"):
         write_report(run.folder)
     return decision
-
-
-def warnings_of(run: Run) -> tuple[str, ...]:
-    """What every reader of this run's numbers must know first."""
-    found = []
-    if run.store.manifest.synthetic and run.world is None:
-        found.append("The corpus is synthetic speech: these voices are not people, and the figures are theirs.")
-    if run.codec is not None and not run.codec.causal:
-        found.append(
-            "The codec is not causal: its latents know some of the future, and predictability includes it."
-        )
-    n_test = sum(split == "test" for split in run.split_of.values())
-    if n_test < 10:
-        found.append(f"Only {n_test} held-out speakers: intervals are wide and rough.")
-    return tuple(found)
 
 
 def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, Any]:

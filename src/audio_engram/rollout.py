@@ -102,9 +102,7 @@ def choose(distribution: DeltaDistribution, options: RolloutOptions) -> Float[Te
     return distribution.mean if step == "mean" else distribution.typical
 
 
-def _one_step(
-    model: Forward, context: Tensor, target: Tensor | None, options: RolloutOptions
-) -> tuple[Tensor, Tensor]:
+def _one_step(model: Forward, context: Tensor, target: Tensor | None, options: RolloutOptions) -> tuple[Tensor, Tensor]:
     def step(context: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         distribution = model(context)
         delta = choose(distribution, options).to(context.dtype)

@@ -84,9 +84,7 @@ class Run:
         """The split of each speaker."""
         data = self.config.data
         return dict(
-            split_speakers(
-                self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share
-            )
+            split_speakers(self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share)
         )
 
     @property
@@ -119,9 +117,7 @@ class Run:
 
     def baseline(self, name: BaselineName, lag: int = 1, data: str = "real") -> Baseline:
         """A trivial baseline, fitted on the training split."""
-        return self._once(
-            ("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data))
-        )
+        return self._once(("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data)))
 
     def model(self, kind: str, lag: int = 1, data: str = "real", utterance: bool = False) -> DynamicsModel:
         """A model trained by teacher forcing at a lag; trained on first use, then kept in `checkpoints/`."""
@@ -168,9 +164,7 @@ class Run:
         seed = seed_for(self.config.seed, kind, lag)
         return make_model(kind, self.config.model, start, seed, n_features).to(self.device)
 
-    def _fit(
-        self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig
-    ) -> DynamicsModel:
+    def _fit(self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig) -> DynamicsModel:
         steps, data = cut
         windows = self.windows("train", steps, data), self.windows("validation", steps, data)
         folder = self.folder / "checkpoints"

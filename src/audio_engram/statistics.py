@@ -71,9 +71,7 @@ class SpeakerBootstrap:
         weights = torch.cat([torch.ones_like(self.counts[:1]), self.counts])
         return (weights @ self.sums(numerator)) / (weights @ self.sums(denominator))
 
-    def _weighted(
-        self, ordered: Tensor, order: Tensor, statistic: Callable[[Tensor], Tensor]
-    ) -> Interval:
+    def _weighted(self, ordered: Tensor, order: Tensor, statistic: Callable[[Tensor], Tensor]) -> Interval:
         speaker = self.index[order]
         ones = torch.ones_like(self.counts[:1])
         parts = [statistic(rows[:, speaker]) for rows in torch.cat([ones, self.counts]).split(64)]

@@ -118,8 +118,7 @@ class _Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             losses = [
-                self._step(segment, generator, number)
-                for segment in _epoch_batches(train, self.config, generator)
+                self._step(segment, generator, number) for segment in _epoch_batches(train, self.config, generator)
             ]
         self.model.eval()
         return float(torch.stack(losses).mean())
@@ -140,8 +139,7 @@ class _Training:
     def line(self) -> str:
         last = self.history.epochs[-1]
         return (
-            f"epoch {last['epoch']}/{self.config.epochs} train {last['train']:.3f} "
-            f"validation {last['validation']:.3f}"
+            f"epoch {last['epoch']}/{self.config.epochs} train {last['train']:.3f} validation {last['validation']:.3f}"
         )
 
     def _weights(self) -> dict[str, Tensor]:
@@ -209,9 +207,7 @@ def _loss(
     return unrolled_loss(model, segment, config, sampling_mask(segment, config, progress, generator))
 
 
-def _epoch_batches(
-    windows: Windows, config: TrainConfig, generator: torch.Generator
-) -> Iterator[Segment]:
+def _epoch_batches(windows: Windows, config: TrainConfig, generator: torch.Generator) -> Iterator[Segment]:
     """Shuffled segments; with unrolling 1 / K of them, because each trains K steps."""
     index = windows.with_valid_target()
     if len(index) == 0:

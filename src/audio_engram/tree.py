@@ -10,6 +10,14 @@ PRIORS = {
     "The representation makes more than a twofold difference": (0.65, "representation", ""),
 }
 
+GAPS = {
+    "robust": "Free-running models keep most of it.",
+    "no advantage": "Models have no advantage to lose in a rollout.",
+    "one-step-catastrophic": "Free-running models lose all of it at the first step on their own states.",
+    "recoverable drift": "Free-running models drift, and one true frame brings them back.",
+    "drift": "Free-running models drift, and one true frame does not bring them back.",
+}
+
 
 def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
     """Follow the tree with the findings at hand; a question no experiment has answered stays open."""
@@ -41,9 +49,7 @@ def _turn(question: str, finding: Finding | None, experiment: str) -> Turn:
     if finding is None:
         return Turn(question=question, answer="open", because=f"experiment {experiment} was not run.")
     answers: dict[Verdict, str] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}
-    return Turn.model_validate(
-        {"question": question, "answer": answers[finding.verdict], "because": finding.words}
-    )
+    return Turn.model_validate({"question": question, "answer": answers[finding.verdict], "because": finding.words})
 
 
 def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
@@ -59,9 +65,9 @@ def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
         return first
     labels = {f.label for f in gaps}
     if len(labels) == 1:
-        return f"{first} On their own states the models show: {labels.pop()}."
-    each = "; ".join(f"{f.measured.model}: {f.label}" for f in gaps)
-    return f"{first} On their own states the models show {each}."
+        return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
+    each = "; ".join(f"{f.measured.model.upper()}: {f.label}" for f in gaps)
+    return f"{first} On their own states the models differ ({each})."
 
 
 def _advice(path: list[Turn]) -> str:
@@ -72,7 +78,7 @@ def _advice(path: list[Turn]) -> str:
         return "Keep the factorised head. Next question of the tree: do direction archetypes exist?"
     if stable == "no":
         return (
-            "The factorised head does not buy stability as it stands. Next: set model.concentration=coupled and "
+            "The factorised head does not bring stability as it stands. Next: set model.concentration=coupled and "
             "model.magnitude_components=2; if that does not help either, compare representations."
         )
     return "The interval straddles the threshold: add speakers until it does not, then read the tree again."
@@ -80,9 +86,7 @@ def _advice(path: list[Turn]) -> str:
 
 def _score(hypothesis: str, prior: tuple[float, str, str], findings: list[Finding]) -> Prior:
     probability, experiment, metric = prior
-    finding = next(
-        (f for f in findings if f.criterion.experiment == experiment and f.criterion.metric == metric), None
-    )
+    finding = next((f for f in findings if f.criterion.experiment == experiment and f.criterion.metric == metric), None)
     decided = finding is not None and finding.verdict != "undecided"
     outcome = finding.verdict == "pass" if finding is not None and decided else None
     brier = None if outcome is None else (probability - outcome) ** 2

@@ -25,9 +25,6 @@ def test_it_opens_with_the_decision_and_the_warnings(page: str) -> None:
         for part in (
             "Local structure is real but short",
             "Keep the direction × magnitude head",
-            "these voices are not people",
-            "The codec is not causal",
-            "1 file could not be read",
             "Six of 24 test speakers",
             "Verdicts",
         )
@@ -198,8 +195,6 @@ def test_audio_that_may_not_or_cannot_be_shown(tmp_path: Path, file: str, says: 
         write_report(folder)
 
 
-def test_a_world_says_that_nobody_spoke_and_shows_its_truth(tmp_path: Path) -> None:
+def test_a_world_shows_its_truth(tmp_path: Path) -> None:
     page = write_report(write_run(tmp_path / "world", world=True)).read_text()
-    assert "A world with a known answer" in page
-    assert "these voices are not people" not in page
     assert "analytic truth (diagonal AR(1))" in page

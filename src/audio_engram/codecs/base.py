@@ -148,14 +148,11 @@ def _find_class(name: str) -> type[Codec]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise MissingError(
-            f"codec.name: cannot import {module_name} for codec {name!r} ({error});"
-            " install it or set PYTHONPATH"
+            f"codec.name: cannot import {module_name} for codec {name!r} ({error}); install it or set PYTHONPATH"
         ) from error
     kind = getattr(module, class_name, None)
     if kind is None:
-        raise UsageError(
-            f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, dir(module))}"
-        )
+        raise UsageError(f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, dir(module))}")
     if not (inspect.isclass(kind) and issubclass(kind, Codec)):
         raise UsageError(f"codec.name: {target} is no subclass of audio_engram.codecs.base.Codec")
     return kind
@@ -168,8 +165,7 @@ def _arguments(kind: type[Codec], config: CodecConfig) -> dict[str, Option]:
     _refuse_unused(config, accepted, given)
     if config.tap and config.tap not in kind.taps:
         raise UsageError(
-            f"codec.tap: codec {config.name!r} has no tap {config.tap!r};"
-            f" {near_miss(config.tap, list(kind.taps))}"
+            f"codec.tap: codec {config.name!r} has no tap {config.tap!r}; {near_miss(config.tap, list(kind.taps))}"
         )
     if config.tap and "tap" in accepted:
         given["tap"] = config.tap
@@ -188,9 +184,7 @@ def _given(config: CodecConfig) -> dict[str, Option]:
     return {key: value for key, value in settings.items() if value} | config.options
 
 
-def _refuse_unused(
-    config: CodecConfig, accepted: dict[str, inspect.Parameter], given: dict[str, Option]
-) -> None:
+def _refuse_unused(config: CodecConfig, accepted: dict[str, inspect.Parameter], given: dict[str, Option]) -> None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
         return
     for key in given:

@@ -72,9 +72,7 @@ def format_checks(results: list[CheckResult]) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]
-        ).rstrip()
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
         for row in rows
     )
 
@@ -153,9 +151,7 @@ def check_length(subject: Subject) -> CheckResult:
         elif codec.playable and expected[1]:
             decoded = tuple(codec.decode(latents).shape)
             if decoded != (1, 1, expected[1] * hop):
-                wrong.append(
-                    f"{expected[1]} frames gave audio {decoded} instead of {(1, 1, expected[1] * hop)}"
-                )
+                wrong.append(f"{expected[1]} frames gave audio {decoded} instead of {(1, 1, expected[1] * hop)}")
     note = wrong[0] if wrong else ""
     return CheckResult(name="length", value=len(wrong), unit="lengths wrong", ok=not wrong, note=note)
 

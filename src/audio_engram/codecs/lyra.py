@@ -34,9 +34,7 @@ class CausalConv(nn.Conv1d):
 class CausalUpsampling(nn.ConvTranspose1d):
     """Transposed convolution whose output ends with its input."""
 
-    def forward(
-        self, x: Float[Tensor, "B C T"], output_size: list[int] | None = None
-    ) -> Float[Tensor, "B C2 T2"]:
+    def forward(self, x: Float[Tensor, "B C T"], output_size: list[int] | None = None) -> Float[Tensor, "B C2 T2"]:
         """Cut what the kernel draws beyond `T * stride`."""
         return super().forward(x)[..., : x.shape[-1] * self.stride[0]]
 
@@ -82,9 +80,7 @@ class LyraCodec(Codec):
         x = _act(next(layers)(latents.transpose(1, 2)))
         for branches in (4, 2, 1):
             parts = x.chunk(branches, dim=1)
-            x = torch.cat(
-                [layer(part) for layer, part in zip(islice(layers, branches), parts, strict=True)], 1
-            )
+            x = torch.cat([layer(part) for layer, part in zip(islice(layers, branches), parts, strict=True)], 1)
             x = _act(_block(x, layers))
         return next(layers)(x)
 
@@ -153,18 +149,14 @@ def _act(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _read_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     if not path.is_file():
-        raise MissingError(
-            f"codec.weights: there is no file {path}; give the .npz with the Lyra v2 float weights"
-        )
+        raise MissingError(f"codec.weights: there is no file {path}; give the .npz with the Lyra v2 float weights")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file, or truncated; fetch the weights again")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path}: not an .npz file of plain arrays ({error}); fetch the weights again"
-        ) from error
+        raise DataError(f"{path}: not an .npz file of plain arrays ({error}); fetch the weights again") from error
     for key in [*wanted, *arrays]:
         problem = _problem(arrays.get(key), wanted.get(key))
         if problem:

@@ -45,9 +45,7 @@ def make_subject(codec: Codec, seed: int) -> Subject:
     """Return the codec with two signals of at least 3 s and 32 frames, the other one 10 dB louder."""
     generator = torch.Generator().manual_seed(seed)
     n_frames = max(32, round(3 * codec.frame_rate))
-    audio, other = (
-        speech_like(n_frames * codec.hop, codec.sample_rate, generator)[None, None] for _ in range(2)
-    )
+    audio, other = (speech_like(n_frames * codec.hop, codec.sample_rate, generator)[None, None] for _ in range(2))
     # At one level, a codec that normalises the whole utterance would hardly show.
     other = other * 10**0.5
     subject = Subject(codec, audio, other, torch.empty(1, n_frames, codec.latent_dim), seed)
@@ -81,9 +79,7 @@ def band_levels(audio: Float[Tensor, " T"], sample_rate: int) -> Float[Tensor, "
     return 10 * power.clamp(min=float(power.max()) * 10 ** (-RANGE_DB / 10) + 1e-20).log10()
 
 
-def spectral_distance(
-    first: Float[Tensor, " T"], second: Float[Tensor, " T"], sample_rate: int
-) -> Float[Tensor, ""]:
+def spectral_distance(first: Float[Tensor, " T"], second: Float[Tensor, " T"], sample_rate: int) -> Float[Tensor, ""]:
     """Return the log-spectral distance [dB]: root mean square over bands, mean over frames."""
     difference = band_levels(first, sample_rate) - band_levels(second, sample_rate)
     return difference.square().mean(0).sqrt().mean()

@@ -67,9 +67,7 @@ class Standardised(Wrapper):
                     f" {tuple(statistic.shape)}; estimate it from latents of {inner.name}"
                 )
         if not bool((scale > 0).all()):
-            raise UsageError(
-                "scale of a standardised codec: every dimension's must be > 0; drop dead dimensions"
-            )
+            raise UsageError("scale of a standardised codec: every dimension's must be > 0; drop dead dimensions")
         self.register_buffer("loc", loc.detach().clone())
         self.register_buffer("scale", scale.detach().clone())
 

@@ -34,9 +34,7 @@ def encode_batch(codec: Codec, audio: Sequence[Float[Tensor, " _"]]) -> list[Flo
     latents = codec.encode(padded.to(_device(codec))).float().cpu()
     wanted = (len(audio), max(frames), codec.latent_dim)
     if latents.shape != wanted:
-        raise UsageError(
-            f"codec {codec.name} gave latents {tuple(latents.shape)}, wanted {wanted}; mend the codec"
-        )
+        raise UsageError(f"codec {codec.name} gave latents {tuple(latents.shape)}, wanted {wanted}; mend the codec")
     return [rows[:count] for rows, count in zip(latents, frames, strict=True)]
 
 

@@ -37,11 +37,7 @@ class CorpusItem:
 
         Raises: DataError for a file that is missing, empty, cut short or not finite.
         """
-        return (
-            read_audio(self.source, sample_rate)
-            if isinstance(self.source, Path)
-            else self.source(sample_rate)
-        )
+        return read_audio(self.source, sample_rate) if isinstance(self.source, Path) else self.source(sample_rate)
 
     def content_hash(self, audio: Float[Tensor, " T"]) -> str:
         """Hash of the file, or of `audio` where there is no file."""
@@ -63,9 +59,7 @@ class Corpus:
             raise DataError(f"corpus {self.name} is empty; check its path")
         repeated = [name for name, count in Counter(item.id for item in self.items).items() if count > 1]
         if repeated:
-            raise DataError(
-                f"corpus {self.name} has utterance id {repeated[0]} more than once; rename the files"
-            )
+            raise DataError(f"corpus {self.name} has utterance id {repeated[0]} more than once; rename the files")
 
     def __len__(self) -> int:
         return len(self.items)

@@ -30,21 +30,15 @@ class ExtractConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: str = Field(default="float16", pattern="^(float16|float32)$", description="type on disk")
-    min_frames: int = Field(
-        default=9, ge=1, description="shorter utterances are skipped; a context of 8 and one step"
-    )
+    min_frames: int = Field(default=9, ge=1, description="shorter utterances are skipped; a context of 8 and one step")
     max_seconds: float = Field(
         default=600.0, gt=0, description="longer utterances are skipped: they would not fit memory"
     )
-    max_failed: float = Field(
-        default=0.01, ge=0, le=1, description="share of failed items above which the run fails"
-    )
+    max_failed: float = Field(default=0.01, ge=0, le=1, description="share of failed items above which the run fails")
     batch_seconds: float = Field(default=30.0, gt=0, description="audio in one batch, padding included")
     window: int = Field(default=64, ge=1, description="items whose lengths are sorted together")
     readers: int = Field(default=2, ge=1, description="threads that read audio ahead of the codec")
-    shard_frames: int = Field(
-        default=32768, ge=1, description="a shard ends with the utterance that reaches this"
-    )
+    shard_frames: int = Field(default=32768, ge=1, description="a shard ends with the utterance that reaches this")
 
 
 @dataclass(frozen=True)
@@ -55,9 +49,7 @@ class _Sound:
     audio: Tensor
 
 
-def extract(
-    corpus: Corpus, codec: Codec, out: str | Path, config: ExtractConfig | None = None
-) -> LatentStore:
+def extract(corpus: Corpus, codec: Codec, out: str | Path, config: ExtractConfig | None = None) -> LatentStore:
     """Encode `corpus` into the store `out`; an unfinished store is resumed, a finished one reused.
 
     Utterances keep the order of the corpus. A codec runs on the device that it is on.
@@ -112,16 +104,12 @@ def _encode(corpus: Corpus, codec: Codec, writer: StoreWriter, config: ExtractCo
         for window in todo:
             for group in _groups(islice(loaded, len(window)), config.batch_seconds * codec.sample_rate * 20):
                 problems += [one for one in group if isinstance(one, Problem)]
-                problems += _encode_group(
-                    [one for one in group if isinstance(one, _Sound)], codec, writer, config
-                )
+                problems += _encode_group([one for one in group if isinstance(one, _Sound)], codec, writer, config)
                 progress.step(len(group))
     return writer.finish(len(corpus), problems)
 
 
-def _load_ahead(
-    items: Iterable[CorpusItem], codec: Codec, config: ExtractConfig
-) -> Iterator[_Sound | Problem]:
+def _load_ahead(items: Iterable[CorpusItem], codec: Codec, config: ExtractConfig) -> Iterator[_Sound | Problem]:
     """Load items in threads, in order, a few ahead of the one that is asked for."""
     waiting: deque[Future[_Sound | Problem]] = deque()
     with ThreadPoolExecutor(config.readers) as pool:
@@ -168,14 +156,10 @@ def _groups(loaded: Iterable[_Sound | Problem], max_samples: float) -> Iterator[
         yield group
 
 
-def _encode_group(
-    sounds: list[_Sound], codec: Codec, writer: StoreWriter, config: ExtractConfig
-) -> list[Problem]:
+def _encode_group(sounds: list[_Sound], codec: Codec, writer: StoreWriter, config: ExtractConfig) -> list[Problem]:
     """Put a group's latents away in the order of the corpus; return those that are not finite."""
     latents: dict[int, Tensor] = {}
-    for batch in plan_batches(
-        [len(one.audio) for one in sounds], int(config.batch_seconds * codec.sample_rate)
-    ):
+    for batch in plan_batches([len(one.audio) for one in sounds], int(config.batch_seconds * codec.sample_rate)):
         if not all(sounds[i].utterance.id in writer for i in batch):
             latents |= zip(batch, encode_batch(codec, [sounds[i].audio for i in batch]), strict=True)
     problems = []
@@ -200,6 +184,4 @@ def _refuse_too_many_failures(store: LatentStore, max_failed: float) -> None:
         )
     if counts.ok == 0:
         first = store.manifest.problems[0]
-        raise DataError(
-            f"none of {counts.found} items could be used; first {first.id}: {first.reason}; see {where}"
-        )
+        raise DataError(f"none of {counts.found} items could be used; first {first.id}: {first.reason}; see {where}")

@@ -59,9 +59,7 @@ def _speakers_from_table(table: Path, names: list[str]) -> dict[str, str]:
         speakers[name] = speaker
     unlisted = [name for name in names if name not in speakers]
     if unlisted:
-        raise DataError(
-            f"{table} has no row for {unlisted[0]} ({len(unlisted)} such files); add it or move it away"
-        )
+        raise DataError(f"{table} has no row for {unlisted[0]} ({len(unlisted)} such files); add it or move it away")
     return speakers
 
 

@@ -107,9 +107,7 @@ def _moments(raw: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tens
     return loc.float(), scale.float()
 
 
-def _moving(
-    raw: Float[Tensor, "N D"], offsets: Int[Tensor, " U1"], train: Bool[Tensor, " N"]
-) -> Bool[Tensor, " N"]:
+def _moving(raw: Float[Tensor, "N D"], offsets: Int[Tensor, " U1"], train: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
     magnitude = torch.zeros(len(raw))
     magnitude[1:] = (raw[1:] - raw[:-1]).norm(dim=1)
     inner = torch.ones(len(raw), dtype=torch.bool)

@@ -23,9 +23,7 @@ def open_librispeech(folder: Path) -> Corpus:
     root, subsets = _root_and_subsets(folder)
     files = sorted(path for subset in subsets for path in (root / subset).glob("*/*/*.flac"))
     if not files:
-        raise DataError(
-            f"data.corpus: no LibriSpeech utterances ({LAYOUT}) in {folder}; check it, or use folder:PATH"
-        )
+        raise DataError(f"data.corpus: no LibriSpeech utterances ({LAYOUT}) in {folder}; check it, or use folder:PATH")
     items = tuple(_item(path) for path in files)
     _check_speakers(root / "SPEAKERS.TXT", {item.speaker for item in items})
     return Corpus("librispeech", items)
@@ -43,9 +41,7 @@ def _item(path: Path) -> CorpusItem:
     subset, speaker, chapter = path.parts[-4:-1]
     fields = path.stem.split("-")
     if fields[:2] != [speaker, chapter] or len(fields) != 3 or not all(field.isdigit() for field in fields):
-        raise DataError(
-            f"{path} does not follow LibriSpeech's layout {LAYOUT}; move it away, or use folder:PATH"
-        )
+        raise DataError(f"{path} does not follow LibriSpeech's layout {LAYOUT}; move it away, or use folder:PATH")
     return CorpusItem(path.stem, speaker, path, subset)
 
 
@@ -56,6 +52,4 @@ def _check_speakers(table: Path, speakers: set[str]) -> None:
     known = {line.split("|")[0].strip() for line in table.read_text(encoding="utf-8").splitlines()}
     unknown = sorted(speakers - known)
     if unknown:
-        raise DataError(
-            f"{table} has no speaker {unknown[0]}; fetch {table.name} and the audio of one release again"
-        )
+        raise DataError(f"{table} has no speaker {unknown[0]}; fetch {table.name} and the audio of one release again")

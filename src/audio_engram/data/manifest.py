@@ -49,9 +49,7 @@ class StoreInfo(_Frozen):
     corpus: str
     corpus_hash: str
     synthetic: bool = False
-    shard_frames: int = Field(
-        default=32768, gt=0, description="a shard ends with the utterance that reaches this"
-    )
+    shard_frames: int = Field(default=32768, gt=0, description="a shard ends with the utterance that reaches this")
     settings: dict[str, str | int | float] = Field(default_factory=dict)
 
     def disagreements(self, other: "StoreInfo") -> list[str]:
@@ -63,9 +61,7 @@ class StoreInfo(_Frozen):
     def refuse_disagreement(self, there: "StoreInfo", folder: Path) -> None:
         """Raises: UsageError naming the fields in which the store in `folder` differs from this one."""
         if different := "; ".join(self.disagreements(there)):
-            raise UsageError(
-                f"{folder} holds other latents ({different}); remove it or choose another folder"
-            )
+            raise UsageError(f"{folder} holds other latents ({different}); remove it or choose another folder")
 
 
 class Manifest(StoreInfo):
@@ -104,14 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
         version = fields["format"]
         if version != FORMAT:
-            raise DataError(
-                f"{path} has format {version}, this version reads {FORMAT}; extract the latents again"
-            )
+            raise DataError(f"{path} has format {version}, this version reads {FORMAT}; extract the latents again")
         return Manifest.model_validate(fields)
     except FileNotFoundError as error:
-        raise DataError(
-            f"no latent store in {folder} ({MANIFEST} is missing); run the extraction first"
-        ) from error
+        raise DataError(f"no latent store in {folder} ({MANIFEST} is missing); run the extraction first") from error
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is damaged ({reason}); remove the folder and extract again") from error

@@ -65,6 +65,4 @@ def _header(path: Path) -> tuple[tuple[int, ...], str, str]:
             part = handle.get_slice(KEY)
             return tuple(part.get_shape()), part.get_dtype(), (handle.metadata() or {})["utterances"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(
-            f"{path} is missing or damaged ({error}); remove the folder and extract again"
-        ) from error
+        raise DataError(f"{path} is missing or damaged ({error}); remove the folder and extract again") from error

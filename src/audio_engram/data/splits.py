@@ -33,9 +33,7 @@ def split_speakers(
         )
     # At most half of the speakers can hold more than twice an equal share, so two or more always remain.
     limit = max(max_share, 2 / n_speakers) * sum(frames_by_speaker.values())
-    free = sorted(
-        (s for s in frames_by_speaker if frames_by_speaker[s] <= limit), key=lambda s: _draw(s, seed)
-    )
+    free = sorted((s for s in frames_by_speaker if frames_by_speaker[s] <= limit), key=lambda s: _draw(s, seed))
     n_test, n_validation = _held_out(n_speakers, len(free), test, validation)
     splits: dict[str, Split] = dict.fromkeys(sorted(frames_by_speaker), "train")
     splits |= dict.fromkeys(free[:n_test], "test")

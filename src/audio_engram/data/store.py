@@ -57,9 +57,7 @@ class LatentStore:
         folder = Path(path)
         manifest = read_manifest(folder)
         if not manifest.finished:
-            raise DataError(
-                f"the latent store in {folder} is unfinished; run the same extraction again to resume it"
-            )
+            raise DataError(f"the latent store in {folder} is unfinished; run the same extraction again to resume it")
         store = cls(folder, manifest, _read_utterances(folder))
         _check_sizes(store)
         return store
@@ -165,9 +163,7 @@ class StoreWriter:
         if utterance.id in self._ids:
             raise DataError(f"{where} is already in {self.path}; give every utterance its own id")
         if len(latents) == 0 or latents.shape[1] != self.info.latent_dim:
-            raise DataError(
-                f"{where} has latents {tuple(latents.shape)}, wanted (1 or more, {self.info.latent_dim})"
-            )
+            raise DataError(f"{where} has latents {tuple(latents.shape)}, wanted (1 or more, {self.info.latent_dim})")
         stored = _finite(latents.detach().cpu().to(DTYPES[self.info.dtype]), f"{where} as {self.info.dtype}")
         place = replace(utterance, shard=self._next_shard, offset=self._waiting_frames, frames=len(stored))
         self._waiting.append((place, stored))
@@ -210,9 +206,7 @@ class StoreWriter:
     def _check_same_store(self, there: Manifest) -> None:
         self.info.refuse_disagreement(there, self.path)
         if there.finished:
-            raise UsageError(
-                f"{self.path} is a finished latent store; open it, or remove it to write it again"
-            )
+            raise UsageError(f"{self.path} is a finished latent store; open it, or remove it to write it again")
 
     def _publish_shard(self) -> None:
         utterances = [one for one, _ in self._waiting]
@@ -230,9 +224,7 @@ class StoreWriter:
 def _count(found: int, ok: int, problems: Sequence[Problem]) -> Counts:
     failed = sum(problem.status == "failed" for problem in problems)
     if ok + len(problems) != found:
-        raise ValueError(
-            f"{ok} utterances and {len(problems)} problems do not add up to the {found} items found"
-        )
+        raise ValueError(f"{ok} utterances and {len(problems)} problems do not add up to the {found} items found")
     return Counts(found=found, ok=ok, skipped=len(problems) - failed, failed=failed)
 
 
@@ -258,8 +250,6 @@ def _check_sizes(store: LatentStore) -> None:
             raise DataError(f"{store.path / UTTERANCES} line {row} ({one.id}) is out of place; {remedy}")
         ends[one.shard] += one.frames
     if len(store._by_id) != len(store) or len(store) != m.counts.ok or sum(ends) != m.frames:
-        raise DataError(
-            f"{store.path / UTTERANCES} has not the utterances and frames of {MANIFEST}; {remedy}"
-        )
+        raise DataError(f"{store.path / UTTERANCES} has not the utterances and frames of {MANIFEST}; {remedy}")
     for index, rows in enumerate(ends):
         check_shard(shard_path(store.path, index), rows, m.latent_dim, m.dtype)

@@ -109,16 +109,12 @@ class _UtteranceSums:
         lengths = frames.offsets.diff()
         self._count = lengths.double()
         n = len(lengths)
-        self._z = torch.zeros(n, frames.dim, dtype=torch.float64).index_add(
-            0, self._utterance, frames.z.double()
-        )
+        self._z = torch.zeros(n, frames.dim, dtype=torch.float64).index_add(0, self._utterance, frames.z.double())
         log_m = torch.zeros(len(frames.z), dtype=torch.float64)
         log_m[1:] = (frames.z[1:] - frames.z[:-1]).double().norm(dim=1).clamp(min=1e-30).log()
         self._log_m = torch.where(frames.moving, log_m, 0.0)
         self._log_m_sum = torch.zeros(n, dtype=torch.float64).index_add(0, self._utterance, self._log_m)
-        self._moving = torch.zeros(n, dtype=torch.float64).index_add(
-            0, self._utterance, frames.moving.double()
-        )
+        self._moving = torch.zeros(n, dtype=torch.float64).index_add(0, self._utterance, frames.moving.double())
 
     def without(self, target: Int[Tensor, " B"]) -> Float[Tensor, "B F"]:
         """Mean of the other frames (D), then mean log magnitude of the increments not touching the target (1)."""

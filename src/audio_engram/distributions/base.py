@@ -32,16 +32,12 @@ class DeltaDistribution(Distribution):
         """Log-density of `delta` on R^D in nats, float64."""
         raise NotImplementedError
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw so that the gradient reaches the parameters."""
         raise NotImplementedError
 

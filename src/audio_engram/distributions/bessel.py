@@ -22,9 +22,7 @@ _CHUNK_ELEMENTS = 1 << 15  # keeps the temporaries of a Newton step in the cache
 
 def _order(dim: int) -> float:
     if dim < 2:
-        raise UsageError(
-            f"a direction needs at least 2 dimensions, got {dim}: give latents with more channels"
-        )
+        raise UsageError(f"a direction needs at least 2 dimensions, got {dim}: give latents with more channels")
     return dim / 2 - 1
 
 

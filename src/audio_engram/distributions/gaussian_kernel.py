@@ -28,9 +28,7 @@ def component_log_prob(
     shape = torch.broadcast_shapes(delta.shape[:-1], loc.shape[:-2])
     n_components, dim = loc.shape[-2:]
     flat = delta.expand(*shape, dim).reshape(-1, dim)
-    locs, log_scales = (
-        x.expand(*shape, n_components, dim).reshape(-1, n_components, dim) for x in (loc, log_scale)
-    )
+    locs, log_scales = (x.expand(*shape, n_components, dim).reshape(-1, n_components, dim) for x in (loc, log_scale))
     return _ComponentLogProb.apply(flat, locs, log_scales).view(*shape, n_components)
 
 

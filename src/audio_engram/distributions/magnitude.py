@@ -22,16 +22,12 @@ class Magnitude(Distribution):
     def __init__(self, batch_shape: torch.Size) -> None:
         super().__init__(batch_shape, torch.Size(), validate_args=False)
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw so that the gradient reaches the parameters."""
         raise NotImplementedError
 
@@ -64,9 +60,7 @@ class LogNormal(Magnitude):
         """Log-density over m in nats, float64."""
         return _log_normal_log_prob(magnitude.double().log(), self.loc.double(), self.scale.double())
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw so that the gradient reaches the parameters."""
         noise = standard_normal(torch.Size(sample_shape) + self.loc.shape, self.loc, generator)
         return torch.exp(self.loc + self.scale * noise)
@@ -112,14 +106,10 @@ class LogNormalMixture(Magnitude):
 
     def log_prob(self, magnitude: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Log-density over m in nats, float64."""
-        each = _log_normal_log_prob(
-            magnitude.double().log()[..., None], self.loc.double(), self.scale.double()
-        )
+        each = _log_normal_log_prob(magnitude.double().log()[..., None], self.loc.double(), self.scale.double())
         return torch.logsumexp(self.logits.double().log_softmax(-1) + each, -1)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw a component, then reparameterise: the gradient is the one given the component."""
         shape = torch.Size(sample_shape)
         component = draw_component(self.logits, shape, generator)[..., None]

@@ -25,9 +25,7 @@ class DiagonalGaussian(DeltaDistribution):
         z = (delta.double() - self.loc) / scale
         return -0.5 * z.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.dim * math.log(2 * math.pi)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw so that the gradient reaches the parameters."""
         noise = standard_normal(torch.Size(sample_shape) + self.loc.shape, self.loc, generator)
         return self.loc + self.scale * noise
@@ -66,14 +64,10 @@ class DiagonalGaussianMixture(DeltaDistribution):
         """The Gaussian of one component for each element; `index` is (*sample, *batch)."""
         choice = index[..., None, None].expand(*index.shape, 1, self.dim)
         lead = index.shape[: index.dim() - len(self.batch_shape)]
-        loc, log_scale = (
-            x.expand(lead + x.shape).gather(-2, choice).squeeze(-2) for x in (self.loc, self.log_scale)
-        )
+        loc, log_scale = (x.expand(lead + x.shape).gather(-2, choice).squeeze(-2) for x in (self.loc, self.log_scale))
         return DiagonalGaussian(loc, log_scale.exp())
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw a component, then reparameterise its Gaussian: the gradient is the one given the component."""
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).rsample(generator=generator)

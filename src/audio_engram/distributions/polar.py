@@ -62,9 +62,7 @@ class Polar(DeltaDistribution):
         on_sphere = self._directions(length).log_prob(direction)
         return _join(on_sphere, self.magnitude.log_prob(length), length, still, self.dim)
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw the magnitude, then the direction.
 
         Raises:
@@ -75,9 +73,7 @@ class Polar(DeltaDistribution):
             direction = self._directions(length).sample(self._draws(sample_shape), generator)
             return direction * length[..., None]
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw so that the gradient reaches the parameters; that of a mixture given its component.
 
         Raises:
@@ -139,9 +135,7 @@ class PolarMixture(DeltaDistribution):
         on_sphere = self.directions.log_prob(direction)
         return _join(on_sphere, self.magnitude.log_prob(length), length, still, self.dim)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw so that the gradient reaches the parameters, given the component.
 
         Raises:
@@ -150,9 +144,7 @@ class PolarMixture(DeltaDistribution):
         length = self.magnitude.rsample(sample_shape, generator)
         return self.directions.rsample(sample_shape, generator) * length[..., None]
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw the magnitude, then the direction.
 
         Raises:

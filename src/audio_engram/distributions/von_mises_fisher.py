@@ -39,9 +39,7 @@ class VonMisesFisher(Distribution):
         distance = (direction.double() - self.loc.double()).square().sum(-1)
         return bessel.shifted_log_normalizer(kappa, self.dim) - 0.5 * kappa * distance
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw unit vectors.
 
         Raises:
@@ -51,9 +49,7 @@ class VonMisesFisher(Distribution):
             loc = self.loc.expand(self.batch_shape + self.event_shape)
             return wood.draw(loc, self.concentration, torch.Size(sample_shape), generator)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw unit vectors so that the gradient reaches `loc` and `concentration`.
 
         Raises:
@@ -118,9 +114,7 @@ class VonMisesFisherMixture(Distribution):
         wide = choice[..., None].expand(index.shape + torch.Size([1]) + self.event_shape)
         return VonMisesFisher(self.loc.expand(lead + self.loc.shape).gather(-2, wide).squeeze(-2), kappa)
 
-    def sample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw unit vectors.
 
         Raises:
@@ -129,9 +123,7 @@ class VonMisesFisherMixture(Distribution):
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).sample(generator=generator)
 
-    def rsample(
-        self, sample_shape: Shape = EMPTY, generator: Generator | None = None
-    ) -> Float[Tensor, "*shape D"]:
+    def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
         """Draw a component, then reparameterise: the gradient is the one given the component.
 
         Raises:

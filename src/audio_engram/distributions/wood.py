@@ -50,9 +50,7 @@ def _propose(kappa: Tensor, dim: int, generator: Generator | None) -> tuple[Tens
     gap = 2 * b * z / below - 2 * b / (1 + b)  # x0 - w
     x0 = (1 - b) / (1 + b)
     log_ratio = torch.log1p(x0 * gap / (1 - x0 * x0))
-    log_uniform = torch.log(
-        torch.rand(kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator)
-    )
+    log_uniform = torch.log(torch.rand(kappa.shape, dtype=kappa.dtype, device=kappa.device, generator=generator))
     return cosine, sine, freedom * log_ratio - kappa * gap >= log_uniform
 
 

@@ -84,9 +84,7 @@ class PolarHead(Head):
 
     def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
         """Direction, concentration and magnitude from one set of outputs."""
-        direction, concentration, magnitude = raw.split(
-            [self.dim, 2, 3 * self.config.magnitude_components], dim=1
-        )
+        direction, concentration, magnitude = raw.split([self.dim, 2, 3 * self.config.magnitude_components], dim=1)
         towards = self.last * last + self.scale * direction
         loc = nn.functional.normalize(towards, dim=1, eps=1e-12)
         log_kappa = (self._log_concentration + concentration[:, 0]).clamp(-7.0, 14.0)

@@ -17,7 +17,15 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "injection": injection,
 }
 
-__all__ = ["EXPERIMENTS", "Outcome", "check_names", "factorisation", "injection", "magnitude", "predictability"]
+__all__ = [
+    "EXPERIMENTS",
+    "Outcome",
+    "check_names",
+    "factorisation",
+    "injection",
+    "magnitude",
+    "predictability",
+]
 
 
 def check_names(names: tuple[str, ...]) -> None:

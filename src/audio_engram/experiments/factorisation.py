@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding
-from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.experiments.rollouts import (
     baseline_nll,
     ceiling,
@@ -27,6 +27,8 @@ CRITERION = Criterion(
     reason="A rollout whose last step still points 0.6 along the true increment has not drifted. Judged beside the "
     "ceiling: what a model trained directly at that lag can know.",
 )
+
+FROZEN = 0.5  # a magnitude ratio under this is mean shrinkage, not stability
 
 STABILITY = Criterion(
     experiment="factorisation",
@@ -60,7 +62,7 @@ def factorisation(run: Run) -> Outcome:
     outcome.measurements.append(difference)
     outcome.findings += [
         _judge_direction(outcome.measurements, best["vmf"], bound[-1], steps),
-        _judge_stability(difference, best),
+        _judge_stability(difference, [_at_last(outcome.measurements, best[h], steps) for h in ("vmf", "mdn")]),
     ]
     return outcome
 
@@ -125,7 +127,7 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
 
     last = at("direction_cosine", steps)
     words = (
-        f"{name}: direction cosine {show(at('direction_cosine', 1))} at step 1 and {show(last)} at step {steps} of a "
+        f"{spoken(name)}: direction cosine {show(at('direction_cosine', 1))} at step 1 and {show(last)} at step {steps} of a "
         f"free-running rollout; after the AR(1) part is removed {show(at('innovation_cosine', steps))}. "
         f"The ceiling at that step is {show(bound)}."
     )
@@ -140,11 +142,26 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
     )
 
 
-def _judge_stability(difference: Measurement, best: dict[str, str]) -> Finding:
+def _at_last(measured: list[Measurement], name: str, steps: int) -> Measurement:
+    """The free-running magnitude ratio of a model at the last step."""
+    wanted = (name, "magnitude_ratio", steps, "free_running")
+    return next(m for m in measured if (m.model, m.metric, m.step, m.mode) == wanted)
+
+
+def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Finding:
+    """Says whether a small state error was bought by standing still, which no state error can tell."""
+    vmf, mdn = ratios
+    words = (
+        f"State error of {spoken(vmf.model)} minus {spoken(mdn.model)} at the last step: {show(difference)}. Their steps "
+        f"are {show(vmf)} and {show(mdn)} times as long as the true ones"
+    )
+    frozen = [spoken(m.model) for m in ratios if m.high is not None and m.high < FROZEN]
+    words += f": {' and '.join(frozen)} stays close by hardly moving." if frozen else "."
     return Finding(
         criterion=STABILITY,
         measured=difference,
         verdict=STABILITY.judge(difference),
-        words=f"State error of {best['vmf']} minus {best['mdn']} at the last step: {show(difference)}.",
+        label="bought by freezing" if frozen else "",
+        words=words,
         would_change="Longer unrolled training, or a head whose step does not lose its magnitude.",
     )

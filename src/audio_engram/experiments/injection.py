@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding, Verdict
-from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.experiments.rollouts import baseline_nll, measure_steps, test_segments
-from audio_engram.forcing import free_running, injection as injection_mask, teacher_forcing
+from audio_engram.forcing import free_running, teacher_forcing
+from audio_engram.forcing import injection as injection_mask
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import RolloutScores, score_rollouts
 from audio_engram.runs import Run
@@ -43,9 +44,7 @@ def injection(run: Run) -> Outcome:
         run.log(f"injection: modes A to D of {head}")
         scores = score_rollouts(run.model(head), windows, index, masks, run.baseline("ar1").last)
         for mode, some in scores.items():
-            outcome.measurements += measure_steps(
-                run, some, reference, experiment="injection", model=head, mode=mode
-            )
+            outcome.measurements += measure_steps(run, some, reference, experiment="injection", model=head, mode=mode)
         gap = _Gap(run, head, scores, reference, after)
         outcome.measurements += gap.measurements()
         outcome.findings.append(gap.finding())
@@ -67,8 +66,7 @@ class _Gap:
         self.valid, self.speaker = scores["A"].valid, scores["A"].speaker
         # What exploded counts as an enormous loss, not as a missing one.
         self.delta = {
-            mode: (some.nll - reference).nan_to_num(1e9, posinf=1e9).clamp(max=1e9)
-            for mode, some in scores.items()
+            mode: (some.nll - reference).nan_to_num(1e9, posinf=1e9).clamp(max=1e9) for mode, some in scores.items()
         }
 
     def mean(self, mode: str, steps: list[int]) -> Interval:
@@ -84,9 +82,7 @@ class _Gap:
 
     def measurements(self) -> list[Measurement]:
         found = [self._record("advantage_kept", self.kept(), mode="D")]
-        return found + [
-            self._record("recovery", self.recovery(s), mode="B", step=s + 1) for s in self.after
-        ]
+        return found + [self._record("recovery", self.recovery(s), mode="B", step=s + 1) for s in self.after]
 
     def kept(self) -> Interval:
         """The share of mode A's advantage that mode D keeps over steps 2 to the last."""
@@ -103,7 +99,7 @@ class _Gap:
         forced = self._record("delta_nll", self.mean("A", steps), mode="A")
         second = self._record("delta_nll", self.mean("D", [2]), mode="D")
         words = (
-            f"{self.head}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the model's own state "
+            f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the model's own state "
             f"is fed back; share of the advantage kept {show(kept)}."
         )
         return Finding(
@@ -145,6 +141,4 @@ class _Gap:
         return left - self._cut(second, steps)[1] if second else left
 
     def _record(self, metric: str, interval: Interval, mode: str, step: int = 1) -> Measurement:
-        return self.run.measure(
-            interval, experiment="injection", model=self.head, metric=metric, mode=mode, step=step
-        )
+        return self.run.measure(interval, experiment="injection", model=self.head, metric=metric, mode=mode, step=step)

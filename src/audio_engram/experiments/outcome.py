@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement
 
+MINUS = "\N{MINUS SIGN}"
+NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal"}
+
 
 @dataclass
 class Outcome:
@@ -15,9 +18,16 @@ class Outcome:
 
 
 def show(measured: Measurement) -> str:
-    """`-7.25 [-7.90, -6.61]`."""
+    """`−7.25 [−7.90, −6.61]`, as sentences show it."""
     if measured.value is None:
         return "not finite"
     if measured.low is None or measured.high is None:
-        return f"{measured.value:.3g} (no interval)"
-    return f"{measured.value:.3g} [{measured.low:.3g}, {measured.high:.3g}]"
+        return f"{measured.value:.3g} (no interval)".replace("-", MINUS)
+    return f"{measured.value:.3g} [{measured.low:.3g}, {measured.high:.3g}]".replace("-", MINUS)
+
+
+def spoken(model: str) -> str:
+    """A model's name in a sentence: `vmf_k16` is `vMF × log-normal (unrolled, K = 16)`."""
+    head, _, unroll = model.partition("_k")
+    name = NAMES.get(head, head)
+    return f"{name} (unrolled, K = {unroll})" if unroll else name

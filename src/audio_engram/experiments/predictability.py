@@ -7,7 +7,7 @@ from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding
 from audio_engram.dynamics.baselines import BASELINES
-from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import Scores, predictor, score
 from audio_engram.runs import Run
@@ -165,11 +165,11 @@ def _judge(run: Run, measured: list[Measurement]) -> Finding:
         relation="below",
         threshold=threshold,
         reason=f"Both the excess over the best trivial baseline and the gain over the same model on shuffled frames must "
-        f"be below -{MARGIN} nats per dimension: that much two trainings differ by luck.",
+        f"be below −{MARGIN} nats per dimension: that much two trainings differ by luck.",
     )
     verdict = criterion.judge(binding)
     words = (
-        f"{head} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which {show(mine['delta_nll_excess'])} beyond the "
+        f"{spoken(head)} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which {show(mine['delta_nll_excess'])} beyond the "
         f"best trivial baseline"
     )
     if "part_dynamics" in mine:

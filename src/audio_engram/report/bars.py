@@ -44,9 +44,7 @@ def dot_panel(title: str, name: str, rows: Sequence[Row]) -> Panel:
         return Panel(title, to_svg(on, name), describe(title, rows))
 
 
-def waterfall_panel(
-    title: str, name: str, parts: Sequence[Row], total: Row, limits: tuple[float, float]
-) -> Panel:
+def waterfall_panel(title: str, name: str, parts: Sequence[Row], total: Row, limits: tuple[float, float]) -> Panel:
     """Parts that run on from one another and end at their total."""
     with axes(Margins(left=118, right=58, top=10, bottom=34), height=ROW * (len(parts) + 1) + 54) as on:
         _rows(on, [row.label for row in parts] + [total.label])
@@ -75,9 +73,7 @@ def waterfall_panel(
 
 def describe(title: str, rows: Sequence[Row]) -> str:
     """The panel in words."""
-    said = ". ".join(
-        f"{r.label}: {numbers.interval(r.record.value, r.record.low, r.record.high)}" for r in rows
-    )
+    said = ". ".join(f"{r.label}: {numbers.interval(r.record.value, r.record.low, r.record.high)}" for r in rows)
     return f"{title}. {said}."
 
 
@@ -113,9 +109,7 @@ def _bar(on: Axes, place: int, start: float, length: float, style: Style, alpha:
 
 def _whisker(on: Axes, record: Measurement, place: int, role: str) -> None:
     if record.low is not None and record.high is not None:
-        on.plot(
-            [record.low, record.high], [place, place], color=color(role), linewidth=1.6, solid_capstyle="butt"
-        )
+        on.plot([record.low, record.high], [place, place], color=color(role), linewidth=1.6, solid_capstyle="butt")
 
 
 def _value(on: Axes, record: Measurement, place: int) -> None:

@@ -30,9 +30,7 @@ def decomposition(records: Measurements, name: str) -> list[Figure]:
                 limits,
             )
             panels.append((panel, []))
-    return figure(
-        "What ΔNLL at lag 1 is made of. Only the last part, dynamics, needs the order of the frames.", panels
-    )
+    return figure("What ΔNLL at lag 1 is made of. Only the last part, dynamics, needs the order of the frames.", panels)
 
 
 def _common_reach(parts: Measurements, whole: Measurements) -> tuple[float, float]:
@@ -52,9 +50,7 @@ def magnitude(records: Measurements, name: str) -> list[Figure]:
         for metric in ("magnitude_r2", "magnitude_r2_of_mean")
         if (rows := _magnitude_rows(records.select(metric=metric)))
     ]
-    caption = (
-        f"How much of the log-magnitude is explained. {INTERVALS} Left of zero is worse than a constant."
-    )
+    caption = f"How much of the log-magnitude is explained. {INTERVALS} Left of zero is worse than a constant."
     return figure(caption, panels)
 
 

@@ -1,44 +1,11 @@
 """Where the numbers come from: short lists of facts for the head and the foot of the page."""
 
-from audio_engram.decision import Decision
 from audio_engram.measurements import Measurements
 from audio_engram.report import numbers
 from audio_engram.report.folder import CodecFacts, Provenance, as_dict
 from audio_engram.report.tables import Table
 
 Facts = list[tuple[str, str]]
-
-SYNTHETIC = (
-    "Synthetic corpus: these voices are not people. The findings show how the measurement behaves; "
-    "they say nothing about human speech."
-)
-WORLD = (
-    "A world with a known answer: these latents were drawn from a process and nobody spoke. "
-    "The findings check the measurement itself."
-)
-NOT_CAUSAL = (
-    "The codec is not causal: a latent frame has already seen sound that comes after it, "
-    "so predicting the next frame is easier than a real-time model could find it."
-)
-STOCHASTIC = (
-    "The codec's encoder is stochastic: part of every increment is its own noise, which no model can predict."
-)
-
-
-def banners(provenance: Provenance, decision: Decision, is_world: bool = False) -> list[str]:
-    """What a reader must know before believing a number."""
-    codec, corpus = provenance.codec, provenance.corpus
-    failed = corpus.counts.get("failed", 0)
-    found = [
-        (corpus.synthetic, WORLD if is_world else SYNTHETIC),
-        (codec.causal is False, NOT_CAUSAL),
-        (codec.stochastic is True, STOCHASTIC),
-        (
-            failed > 0,
-            f"{numbers.plural(failed, 'file')} could not be read; the reasons stand under Provenance.",
-        ),
-    ]
-    return [text for applies, text in found if applies] + list(decision.warnings)
 
 
 def summary(provenance: Provenance, measured: Measurements) -> Facts:

@@ -62,9 +62,7 @@ def _along_lag(records: Measurements, name: str, looks: Mapping[str, Look]) -> l
 
 def _analytic_of(records: Measurements, metric: str) -> Measurements:
     """The known truth, whether named by its mode alone or by its metric too."""
-    return Measurements(
-        r for r in records if r.mode == "analytic" and r.metric in (metric, f"{metric}_analytic")
-    )
+    return Measurements(r for r in records if r.mode == "analytic" and r.metric in (metric, f"{metric}_analytic"))
 
 
 def factorisation(records: Measurements, name: str, wanted: float | None = None) -> list[Figure]:
@@ -93,9 +91,7 @@ def _along_step(records: Measurements, name: str, looks: Mapping[str, Look]) -> 
     for metric, look in looks.items():
         of_metric = records.select(metric=metric)
         free = curves(of_metric.select(mode="free_running"), "step")
-        fed = [
-            as_reference(c) for c in curves(of_metric.select(mode="teacher_forced"), "step") if _is_base(c)
-        ]
+        fed = [as_reference(c) for c in curves(of_metric.select(mode="teacher_forced"), "step") if _is_base(c)]
         ceiling = curves(records.select(metric=f"ceiling_{metric}"), "step")
         drawn = ceiling + free + fed
         if drawn:

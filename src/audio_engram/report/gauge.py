@@ -37,6 +37,4 @@ def gauge(finding: Finding) -> Gauge | None:
 
     above = finding.criterion.relation == "above"
     good = (at(wanted), 100.0) if above else (0.0, at(wanted))
-    return Gauge(
-        at(measured.value), at(low), at(high), at(wanted), *good, None if ceiling is None else at(ceiling)
-    )
+    return Gauge(at(measured.value), at(low), at(high), at(wanted), *good, None if ceiling is None else at(ceiling))

@@ -176,9 +176,7 @@ def _most_room(on: Axes, value: float, records: Sequence[Measurement], look: Loo
     """Left (0) or right (1), above or below a guide: where the nearest curve is furthest."""
     on.get_ylim()  # Limits are worked out when asked for, and the transform does not ask.
     where = on.transAxes.inverted()
-    points = [
-        where.transform(on.transData.transform((getattr(r, look.axis), r.value))) for r in records if r.value
-    ]
+    points = [where.transform(on.transData.transform((getattr(r, look.axis), r.value))) for r in records if r.value]
     height = where.transform(on.transData.transform((1, value)))[1]
 
     def room(side: int, above: bool) -> float:
@@ -192,6 +190,5 @@ def _most_room(on: Axes, value: float, records: Sequence[Measurement], look: Loo
 def epoch_records(values: Sequence[tuple[int, float | None]]) -> tuple[Measurement, ...]:
     """Losses in the shape that curves are drawn from; `step` is the epoch."""
     return tuple(
-        Measurement(experiment="training", model="", metric="loss", value=value, step=epoch)
-        for epoch, value in values
+        Measurement(experiment="training", model="", metric="loss", value=value, step=epoch) for epoch, value in values
     )

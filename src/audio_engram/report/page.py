@@ -17,7 +17,6 @@ from audio_engram.decision import Decision
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import figures, numbers, tables, words
 from audio_engram.report.facts import (
-    banners,
     codec_facts,
     corpus_facts,
     provenance_tables,
@@ -78,7 +77,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "decision": run.decision,
         "codec": run.provenance.codec,
         "corpus": run.provenance.corpus,
-        "banners": banners(run.provenance, run.decision, _is_world(run.measurements)),
+        "banners": run.decision.warnings,
         "summary": summary(run.provenance, run.measurements),
         "contents": _contents(run.decision, found, bool(training), bool(audio)),
         "used_verdicts": _used_verdicts(run.decision),
@@ -101,11 +100,6 @@ def _content(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _is_world(records: Measurements) -> bool:
-    """Only a process whose truth is known has analytic values."""
-    return any(record.mode == "analytic" for record in records)
-
-
 def _asset(name: str) -> str:
     return resources.files("audio_engram.report").joinpath("templates", name).read_text(encoding="utf-8")
 
@@ -115,9 +109,7 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
-def _contents(
-    decision: Decision, found: Iterable[Section], trained: bool, heard: bool
-) -> list[tuple[str, str]]:
+def _contents(decision: Decision, found: Iterable[Section], trained: bool, heard: bool) -> list[tuple[str, str]]:
     entries = [
         (True, "verdicts", "Verdicts"),
         (bool(decision.path), "path", "The path through the tree"),
@@ -155,11 +147,7 @@ def _groups(run: RunFolder) -> list[tuple[str, list[dict[str, str]]]]:
 
 
 def _clip(path: Path, clip: Clip) -> dict[str, str]:
-    level = (
-        ""
-        if clip.rms_db is None
-        else f" · {numbers.MINUS if clip.rms_db < 0 else ''}{abs(clip.rms_db):.1f} dB RMS"
-    )
+    level = "" if clip.rms_db is None else f" · {numbers.MINUS if clip.rms_db < 0 else ''}{abs(clip.rms_db):.1f} dB RMS"
     return {
         "label": clip.label,
         "kind": clip.kind,

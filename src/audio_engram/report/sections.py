@@ -97,9 +97,7 @@ def _predictability(records: Measurements) -> list[Table]:
         "state_r2",
         "increment_r2",
     )
-    spread = tables.across(
-        records, SPREAD, "Whether single frames dominate the mean: ΔNLL in nats/frame, four ways."
-    )
+    spread = tables.across(records, SPREAD, "Whether single frames dominate the mean: ΔNLL in nats/frame, four ways.")
     return spread + [table for metric in metrics for table in tables.along(records, metric, "lag")]
 
 

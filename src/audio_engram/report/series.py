@@ -93,9 +93,7 @@ def along(records: Measurements, axis: str) -> tuple[Measurement, ...]:
 def analytic(records: Measurements, axis: str) -> list[Curve]:
     """The known truth of a world, as crosses without an interval."""
     return [
-        Curve(
-            f"analytic truth{_of(model)}", Style("ink", "x", "none"), along(records.select(model=model), axis)
-        )
+        Curve(f"analytic truth{_of(model)}", Style("ink", "x", "none"), along(records.select(model=model), axis))
         for model in sorted({r.model for r in records}, key=model_order)
     ]
 

@@ -48,9 +48,7 @@ def along(records: Measurements, metric: str, axis: str) -> list[Table]:
     keys = sorted({(r.model, r.data, r.mode) for r in found}, key=_order)
     several_modes = len({mode for _, _, mode in keys}) > 1
     cells = {(r.model, r.data, r.mode, getattr(r, axis)): r for r in found}
-    rows = tuple(
-        (*_names(key, several_modes), *(shown(cells.get((*key, place))) for place in places)) for key in keys
-    )
+    rows = tuple((*_names(key, several_modes), *(shown(cells.get((*key, place))) for place in places)) for key in keys)
     heads = ("model", "fed") if several_modes else ("model",)
     columns = (*heads, *(f"{axis} {place}" for place in places))
     return [Table(_caption(metric, axis), columns, rows, len(heads))] if rows else []

@@ -27,9 +27,7 @@ METRICS = {
         "nats/frame",
         "Negative log-likelihood minus that of the increment baseline; negative is better.",
     ),
-    "delta_nll_median": Metric(
-        "ΔNLL, median", "nats/frame", "Median over frames: single frames cannot move it."
-    ),
+    "delta_nll_median": Metric("ΔNLL, median", "nats/frame", "Median over frames: single frames cannot move it."),
     "delta_nll_trimmed": Metric("ΔNLL, 5 % trimmed", "nats/frame", "Mean without the outer 5 % of frames."),
     "delta_nll_excess": Metric(
         "ΔNLL excess", "nats/frame", "NLL minus that of the best trivial baseline; the verdict rests on it."
@@ -38,9 +36,7 @@ METRICS = {
     "exploded_share": Metric("exploded frames", "share", "Share of frames above the baseline plus 100 nats."),
     "bits_per_dim": Metric("bits/dim", "bits", "Density of the raw increments, per dimension."),
     "nats_per_dim": Metric("nats/dim", "nats", "ΔNLL divided by the number of dimensions."),
-    "direction_cosine": Metric(
-        "direction cosine", "", "Cosine between predicted and true increment, in raw latents."
-    ),
+    "direction_cosine": Metric("direction cosine", "", "Cosine between predicted and true increment, in raw latents."),
     "direction_cosine_standardised": Metric(
         "direction cosine, standardised", "", "The same where every dimension has unit variance."
     ),
@@ -53,9 +49,7 @@ METRICS = {
     ),
     "state_r2": Metric("next-state R²", "", "Share of the variance of the next state that is explained."),
     "increment_r2": Metric("increment R²", "", "Share of the variance of the increment that is explained."),
-    "magnitude_r2": Metric(
-        "log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."
-    ),
+    "magnitude_r2": Metric("log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."),
     "magnitude_r2_of_mean": Metric(
         "log-magnitude R², norm of the mean",
         "",
@@ -69,18 +63,12 @@ METRICS = {
     "state_error_vs_mean": Metric(
         "state error / training mean", "", "Below 1: closer to the truth than the mean of the training data."
     ),
-    "state_error_difference": Metric(
-        "difference of state errors", "", "Negative: the first model is closer."
-    ),
-    "first_nonfinite_step": Metric(
-        "first non-finite step", "steps", "Where a rollout left the finite numbers."
-    ),
+    "state_error_difference": Metric("difference of state errors", "", "Negative: the first model is closer."),
+    "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
     "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
     "part_mean_reversion": Metric("mean reversion", "nats/frame", "What the best AR(1) gains."),
     "part_shape": Metric("shape", "nats/frame", "What a better-shaped density gains without any context."),
-    "part_static": Metric(
-        "static", "nats/frame", "Who speaks and how loud: what order in time does not carry."
-    ),
+    "part_static": Metric("static", "nats/frame", "Who speaks and how loud: what order in time does not carry."),
     "part_dynamics": Metric("dynamics", "nats/frame", "What only the order of the frames carries."),
 }
 

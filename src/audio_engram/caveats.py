@@ -1,0 +1,38 @@
+"""What every reader of a run's numbers must know before believing one."""
+
+from audio_engram.runs import Run
+
+FEW_SPEAKERS = 10
+
+SYNTHETIC = (
+    "Synthetic corpus: these voices are not people. The findings show how the measurement behaves; "
+    "they say nothing about human speech."
+)
+WORLD = (
+    "A world with a known answer: these latents were drawn from a process and nobody spoke. "
+    "The findings check the measurement itself."
+)
+NOT_CAUSAL = (
+    "The codec is not causal: a latent frame has already seen sound that comes after it, "
+    "so predicting the next frame is easier than a real-time model could find it."
+)
+STOCHASTIC = "The codec's encoder is stochastic: part of every increment is its own noise, which no model can predict."
+
+
+def caveats(run: Run) -> tuple[str, ...]:
+    """The warnings of a run, shown wherever its results appear."""
+    manifest, codec = run.store.manifest, run.codec
+    failed = manifest.counts.failed
+    n_test = sum(split == "test" for split in run.split_of.values())
+    found = [
+        (run.world is not None, WORLD),
+        (manifest.synthetic and run.world is None, SYNTHETIC),
+        (codec is not None and not codec.causal, NOT_CAUSAL),
+        (codec is not None and codec.stochastic, STOCHASTIC),
+        (
+            failed > 0,
+            f"{failed} of {manifest.counts.found} files could not be read; the reasons stand under Provenance.",
+        ),
+        (n_test < FEW_SPEAKERS, f"Only {n_test} held-out speakers: intervals are wide and rough."),
+    ]
+    return tuple(text for applies, text in found if applies)

@@ -1,0 +1,43 @@
+"""Warnings follow from the data and the codec, each from its own cause."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from audio_engram.caveats import NOT_CAUSAL, STOCHASTIC, SYNTHETIC, WORLD, caveats
+from audio_engram.data.manifest import Counts
+
+
+def _run(**changes: object) -> SimpleNamespace:
+    facts = {"synthetic": False, "world": None, "causal": True, "stochastic": False, "failed": 0, "n_test": 40}
+    facts |= changes
+    counts = Counts(found=100, ok=100 - int(facts["failed"]), failed=int(facts["failed"]))
+    return SimpleNamespace(
+        store=SimpleNamespace(manifest=SimpleNamespace(counts=counts, synthetic=facts["synthetic"])),
+        codec=SimpleNamespace(causal=facts["causal"], stochastic=facts["stochastic"]),
+        world=facts["world"],
+        split_of={str(i): "test" for i in range(int(facts["n_test"]))},
+    )
+
+
+CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"synthetic": True}, SYNTHETIC),
+        ({"synthetic": True, "world": object()}, WORLD),
+        ({"causal": False}, NOT_CAUSAL),
+        ({"stochastic": True}, STOCHASTIC),
+        ({"failed": 3}, "3 of 100 files"),
+        ({"n_test": 4}, "Only 4 held-out speakers"),
+    ],
+)
+def test_each_cause_gives_its_own_warning(changes: dict[str, object], says: str) -> None:
+    (warning,) = CAVEATS(_run(**changes))
+    assert says in warning
+
+
+def test_plain_speech_has_no_warning() -> None:
+    assert CAVEATS(_run()) == ()
