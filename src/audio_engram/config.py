@@ -3,14 +3,32 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from audio_engram.errors import UsageError
 
 Option = str | int | float | bool
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same value stands twice")
+    return values
+
+
+def _with_one(values: tuple[int, ...]) -> tuple[int, ...]:
+    if 1 not in values:
+        raise ValueError("1 must be among them: the verdicts rest on it")
+    return values
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
+LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
+Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 
 
 class _Section(BaseModel):
@@ -73,12 +91,12 @@ class TrainConfig(_Section):
 class ExperimentConfig(_Section):
     """What is measured, how far, and how often it is resampled."""
 
-    names: tuple[str, ...] = ("predictability", "magnitude", "factorisation", "injection")
-    lags: tuple[int, ...] = (1, 2, 4, 8)
-    surrogate_lags: tuple[int, ...] = (1, 2)
-    ceiling_lags: tuple[int, ...] = (1, 2, 4, 8, 16)
+    names: Names = ("predictability", "magnitude", "factorisation", "injection")
+    lags: LagsWithOne = (1, 2, 4, 8)
+    surrogate_lags: Lags = (1, 2)
+    ceiling_lags: LagsWithOne = (1, 2, 4, 8, 16)
     steps: int = Field(16, ge=2)
-    unrolls: tuple[int, ...] = (16, 32)
+    unrolls: Unrolls = (16, 32)
     unroll_epochs: int = Field(6, ge=1)
     unroll_batch_size: int = Field(128, ge=1)
     resamples: int = Field(2000, ge=1000)

@@ -49,7 +49,8 @@ def listen(run: Run) -> list[dict[str, object]]:
 def _chosen(run: Run) -> list[str]:
     """Test utterances of different speakers, the ones nearest to the length that is played."""
     frames, wanted = run.frames(), _n_frames(run) + run.config.model.context
-    lengths, best = frames.offsets.diff().tolist(), {}
+    lengths = frames.offsets.diff().tolist()
+    best: dict[int, tuple[int, str]] = {}
     for place, (name, n) in enumerate(zip(frames.utterances, lengths, strict=True)):
         start = int(frames.offsets[place])
         if frames.in_split("test")[start]:

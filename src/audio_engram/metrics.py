@@ -79,8 +79,8 @@ class RolloutScores:
     """One row per segment and one column per step (M, S); see `Scores` for spaces and units.
 
     `innovation_cosine` takes the AR(1) prediction from the state reached off the step, and that from the true state off
-    the true increment. `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the last context frame), `mean_error` ‖z‖
-    (standing at the training mean), all in standardised space; `valid` marks increments that have a density.
+    the true increment. `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the
+    last context frame), `mean_error` ‖z‖ (standing at the training mean), all in standardised space; `valid` marks increments that have a density.
     """
 
     nll: Float[Tensor, "M S"]

@@ -29,7 +29,8 @@ class Stages:
     """Wall time of each stage."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.seconds = run, {}
+        self.run = run
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

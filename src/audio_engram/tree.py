@@ -73,7 +73,10 @@ def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
 def _advice(path: list[Turn]) -> str:
     predictable, stable = (turn.answer for turn in path)
     if predictable == "no":
-        return "Do not train a generator on these increments yet: change the representation (another tap, frame rate or codec) first."
+        return (
+            "Do not train a generator on these increments yet: change the representation (another tap, frame "
+            "rate or codec) first."
+        )
     if stable == "yes":
         return "Keep the factorised head. Next question of the tree: do direction archetypes exist?"
     if stable == "no":

@@ -41,6 +41,7 @@ class Head(nn.Module, ABC):
     """
 
     n_outputs: int
+    scale: Tensor
 
     def __init__(self, config: ModelConfig, start: Start) -> None:
         super().__init__()

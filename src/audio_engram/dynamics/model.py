@@ -1,5 +1,6 @@
 """A dynamics model: one trunk that reads the context, one head that turns it into a distribution."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class Trunk(nn.Module):
         super().__init__()
         sizes = [n_inputs] + [config.width] * config.depth
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        for n_in, n_out in pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.GELU(), nn.Dropout(config.dropout)]
         self.layers = nn.Sequential(*layers)
 

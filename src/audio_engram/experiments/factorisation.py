@@ -11,7 +11,7 @@ from audio_engram.experiments.rollouts import (
     ceiling,
     first_nonfinite_step,
     measure_steps,
-    test_segments,
+    rollout_segments,
 )
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.measurements import Measurement
@@ -36,7 +36,8 @@ STABILITY = Criterion(
     metric="state_error_difference",
     relation="below",
     threshold=0.0,
-    reason="State error at the last free-running step, factorised minus mixture, each by the training (teacher-forced or "
+    reason="State error at the last free-running step, factorised minus mixture, each by the training "
+    "(teacher-forced or "
     "unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth.",
 )
 
@@ -44,7 +45,7 @@ STABILITY = Criterion(
 def factorisation(run: Run) -> Outcome:
     """Both heads, trained by teacher forcing and unrolled, per step under teacher forcing and free running."""
     outcome, steps = Outcome(), run.config.experiments.steps
-    windows, index = test_segments(run, steps)
+    windows, index = rollout_segments(run, steps)
     reference = baseline_nll(run.baseline("increment"), windows, index)
     free: dict[str, RolloutScores] = {}
     for name in _variants(run):
@@ -76,7 +77,7 @@ def _roll(run: Run, name: str, split: str) -> dict[str, RolloutScores]:
     head, _, unroll = name.partition("_k")
     model = run.unrolled_model(head, int(unroll)) if unroll else run.model(head)
     steps = run.config.experiments.steps
-    windows, index = test_segments(run, steps, split)
+    windows, index = rollout_segments(run, steps, split)
     masks = {"teacher_forced": teacher_forcing(steps), "free_running": free_running(steps)}
     return score_rollouts(model, windows, index, masks, run.baseline("ar1").last)
 
@@ -127,7 +128,8 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
 
     last = at("direction_cosine", steps)
     words = (
-        f"{spoken(name)}: direction cosine {show(at('direction_cosine', 1))} at step 1 and {show(last)} at step {steps} of a "
+        f"{spoken(name)}: direction cosine {show(at('direction_cosine', 1))} at step 1 and {show(last)} at "
+        f"step {steps} of a "
         f"free-running rollout; after the AR(1) part is removed {show(at('innovation_cosine', steps))}. "
         f"The ceiling at that step is {show(bound)}."
     )
@@ -152,7 +154,8 @@ def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Find
     """Says whether a small state error was bought by standing still, which no state error can tell."""
     vmf, mdn = ratios
     words = (
-        f"State error of {spoken(vmf.model)} minus {spoken(mdn.model)} at the last step: {show(difference)}. Their steps "
+        f"State error of {spoken(vmf.model)} minus {spoken(mdn.model)} at the last step: {show(difference)}. "
+        f"Their steps "
         f"are {show(vmf)} and {show(mdn)} times as long as the true ones"
     )
     frozen = [spoken(m.model) for m in ratios if m.high is not None and m.high < FROZEN]

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding, Verdict
 from audio_engram.experiments.outcome import Outcome, show, spoken
-from audio_engram.experiments.rollouts import baseline_nll, measure_steps, test_segments
+from audio_engram.experiments.rollouts import baseline_nll, measure_steps, rollout_segments
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.forcing import injection as injection_mask
 from audio_engram.measurements import Measurement
@@ -21,8 +21,10 @@ CRITERION = Criterion(
     metric="advantage_kept",
     relation="above",
     threshold=KEPT,
-    reason=f"The share of the teacher-forced advantage over the increment baseline that free running keeps over steps 2 to the "
-    f"last. Robust: above {KEPT}. No advantage: teacher forcing itself is not below the baseline. One-step-catastrophic: "
+    reason=f"The share of the teacher-forced advantage over the increment baseline that free running keeps over "
+    f"steps 2 to the "
+    f"last. Robust: above {KEPT}. No advantage: teacher forcing itself is not below the baseline. "
+    f"One-step-catastrophic: "
     f"already at step 2 free running is above the baseline. Recoverable drift: otherwise, if one true frame after a "
     f"drift brings back at least {RECOVERED:.0%} of what was lost.",
 )
@@ -38,7 +40,7 @@ def injection(run: Run) -> Outcome:
         "C": injection_mask(steps, [1]),
         "D": free_running(steps),
     }
-    windows, index = test_segments(run, steps)
+    windows, index = rollout_segments(run, steps)
     reference = baseline_nll(run.baseline("increment"), windows, index)
     for head in ("mdn", "vmf"):
         run.log(f"injection: modes A to D of {head}")
@@ -99,7 +101,8 @@ class _Gap:
         forced = self._record("delta_nll", self.mean("A", steps), mode="A")
         second = self._record("delta_nll", self.mean("D", [2]), mode="D")
         words = (
-            f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the model's own state "
+            f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the "
+            f"model's own state "
             f"is fed back; share of the advantage kept {show(kept)}."
         )
         return Finding(
@@ -108,7 +111,8 @@ class _Gap:
             verdict=verdict,
             label=label,
             words=words,
-            would_change="Training on the model's own states (unrolled, noise on the context) is what acts on this gap.",
+            would_change="Training on the model's own states (unrolled, noise on the context) is what acts on this "
+            "gap.",
         )
 
     def _classify(self, kept: Measurement) -> tuple[str, Verdict]:

@@ -18,7 +18,8 @@ CRITERION = Criterion(
     metric="magnitude_r2",
     relation="above",
     threshold=0.0,
-    reason=f"Above 0 the model's E[log m] beats the training mean on held-out speakers. Judged at lag {CLEAN_LAG}: at lag 1 "
+    reason=f"Above 0 the model's E[log m] beats the training mean on held-out speakers. Judged at lag "
+    f"{CLEAN_LAG}: at lag 1 "
     "white noise scores above 0 as well, because differencing carries z_{t-1} into the increment.",
 )
 

@@ -60,7 +60,7 @@ def _cell(run: Run, lag: int, data: str) -> _Cell:
     windows = run.windows("test", lag, data)
     index = windows.with_valid_target()
     ar1 = predictor(run.baseline("ar1", lag, data), reads_utterance=False)
-    scores = {}
+    scores: dict[str, Scores] = {}
     for name in BASELINES:
         if name != "state" or lag == 1:
             baseline = predictor(run.baseline(name, lag, data), reads_utterance=name == "utterance")
@@ -164,12 +164,14 @@ def _judge(run: Run, measured: list[Measurement]) -> Finding:
         metric=f"{binding.metric} [nats/frame]",
         relation="below",
         threshold=threshold,
-        reason=f"Both the excess over the best trivial baseline and the gain over the same model on shuffled frames must "
+        reason=f"Both the excess over the best trivial baseline and the gain over the same model on shuffled frames "
+        f"must "
         f"be below −{MARGIN} nats per dimension: that much two trainings differ by luck.",
     )
     verdict = criterion.judge(binding)
     words = (
-        f"{spoken(head)} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which {show(mine['delta_nll_excess'])} beyond the "
+        f"{spoken(head)} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which "
+        f"{show(mine['delta_nll_excess'])} beyond the "
         f"best trivial baseline"
     )
     if "part_dynamics" in mine:

@@ -13,7 +13,7 @@ from audio_engram.metrics import RolloutScores, predictor, score
 from audio_engram.runs import Run
 
 
-def test_segments(run: Run, steps: int, split: str = "test") -> tuple[Windows, Tensor]:
+def rollout_segments(run: Run, steps: int, split: str = "test") -> tuple[Windows, Tensor]:
     """Windows of a split and the segments that rollouts are measured on, spread evenly over it."""
     windows = run.windows(split, steps)
     return windows, windows.evenly(run.config.experiments.max_segments)
