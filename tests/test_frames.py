@@ -121,7 +121,7 @@ def test_a_surrogate_is_standardised_and_cut_like_the_frames(frames, where):
 
 @pytest.mark.parametrize("where", ["within", "across"])
 def test_shuffling_leaves_no_order(where):
-    # Lag-1 autocorrelation of 4,000 exchangeable frames has deviation 0.016: five of them, 1 seed in a million.
+    # Lag-1 autocorrelation of 4,000 exchangeable frames has deviation 0.016: five of them.
     z = walk(4000, 2)[:, 1:].float() / 60
     frames = make_frames([z, z[:50]], ["train", "test"])
     s = frames.shuffled(where, 0).z[:4000, 0]

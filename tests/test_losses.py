@@ -25,9 +25,7 @@ def segment_of(steps, seed=0):
 @pytest.mark.parametrize("lag", [1, 2, 4, 8])
 def test_the_teacher_forced_target_is_the_increment_at_exactly_the_lag(lag):
     z, segment = segment_of(lag)
-    losses = {
-        ahead: teacher_forced_loss(Oracle(z, ahead), segment).item() for ahead in range(lag - 1, lag + 2)
-    }
+    losses = {ahead: teacher_forced_loss(Oracle(z, ahead), segment).item() for ahead in range(lag - 1, lag + 2)}
     assert losses[lag] == pytest.approx(-best_log_prob(D))
     assert losses[lag - 1] > losses[lag] + 10
     assert losses[lag + 1] > losses[lag] + 10
@@ -98,7 +96,7 @@ def test_silence_is_left_out_of_both_losses():
 
 
 def test_silence_at_every_fourth_step_leaves_the_rest_to_train_on():
-    # The teacher-forced part looks at one step in four; the last, small batch of an epoch may have none there.
+    # The teacher-forced part looks at one step in four; a last, small batch may have none there.
     model = small_model("vmf", D)
     z = walk(40, D)
     for t in (13, 17, 21):
@@ -132,7 +130,6 @@ def test_the_mask_given_is_the_mask_used():
     mask = scheduled_sampling((len(segment.context), S), 0.5, torch.Generator().manual_seed(1))
     with torch.no_grad():
         some, none, every = (
-            float(unrolled_loss(model, segment, PLAIN, m))
-            for m in (mask, free_running(S), teacher_forcing(S))
+            float(unrolled_loss(model, segment, PLAIN, m)) for m in (mask, free_running(S), teacher_forcing(S))
         )
     assert len({round(x, 6) for x in (some, none, every)}) == 3

@@ -183,8 +183,8 @@ def test_exact_model_of_the_ar_world_reaches_its_analytic_mean():
 
 
 def test_exact_model_of_the_ar_world_errs_as_the_theory_says():
-    # 1,000 runs of 16 dimensions: the mean square has relative deviation sqrt(2 / 16,000) = 0.011, its root half
-    # of that; 5 deviations at 16 steps fail in fewer than 1 of 100,000 seeds.
+    # 1,000 runs of 16 dimensions: the mean square has relative deviation sqrt(2 / 16,000) = 0.011, its
+    # root half of that; 5 deviations at 16 steps fail in fewer than 1 of 100,000 seeds.
     world, n = AR(), 1000
     context, truth = ar_runs(world, n, 16)
     rolled = rollout(exact_ar(world), context, free_running(16), truth, RolloutOptions("mean"))
@@ -218,8 +218,7 @@ def test_gradients_pass_through_the_states_unless_detached(model):
 def test_detach_changes_no_value(model):
     context, truth = run_of_frames()
     one, other = (
-        rollout(model, context, free_running(S), truth, RolloutOptions(detach=detach))
-        for detach in (True, False)
+        rollout(model, context, free_running(S), truth, RolloutOptions(detach=detach)) for detach in (True, False)
     )
     assert torch.equal(one.latents, other.latents)
     assert torch.equal(one.log_probs, other.log_probs)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from audio_engram.statistics import SpeakerBootstrap, _expanded_tail
 
@@ -130,10 +130,8 @@ def test_frames_of_a_speaker_are_not_independent():
 
 def test_percentiles_are_expanded_to_the_width_of_a_t_interval():
     # For a mean over speakers the bootstrap's deviation is s sqrt((n - 1) / n) / sqrt(n); with the expanded
-    # percentiles the interval of Gaussian speaker means is that of Student's t. 20,000 resamples: a percentile
-    # as far out as 0.001 moves by 0.07 deviations.
-    from scipy.stats import norm
-
+    # percentiles the interval of Gaussian speaker means is that of Student's t. Of 20,000 resamples a
+    # percentile as far out as 0.001 moves by 0.07 deviations.
     n = 6
     values = torch.tensor(norm.ppf((np.arange(n) + 0.5) / n))
     interval = SpeakerBootstrap(torch.arange(n), 20_000).mean(values)
@@ -148,9 +146,9 @@ def test_percentiles_are_expanded_to_the_width_of_a_t_interval():
 
 @pytest.mark.parametrize("n_speakers", [5, 20])
 def test_coverage(n_speakers):
-    # 400 corpora of speakers with means of their own and lengths of their own. At a true coverage of 95 % the
-    # count has deviation 0.011; an interval over frames instead of speakers covers about a third. The bounds
-    # are 4.5 deviations below 0.95 and 3.5 above; a small-sample percentile interval may err by some per cent.
+    # 400 corpora of speakers with means and lengths of their own. At a true coverage of 95 % the share has
+    # deviation 0.011: the bounds are 4.5 deviations below and 3.5 above. An interval over frames instead of
+    # speakers covers about a third.
     rng, covered = np.random.default_rng(1), 0
     for corpus in range(400):
         lengths = rng.integers(20, 40, n_speakers)
@@ -166,8 +164,7 @@ def test_few_speakers_are_wider():
     widths = []
     for n in (3, 6, 12, 48):
         each = [
-            SpeakerBootstrap(torch.arange(n), 400, seed=i).mean(torch.tensor(rng.normal(size=n)))
-            for i in range(60)
+            SpeakerBootstrap(torch.arange(n), 400, seed=i).mean(torch.tensor(rng.normal(size=n))) for i in range(60)
         ]
         widths.append(np.mean([(i.high - i.low) * sqrt(n) for i in each]))
     assert widths[1] > widths[2] > widths[3]

@@ -45,14 +45,18 @@ def test_resumed_in_the_middle_is_bit_equal(kind, config, dropout, tmp_path, mon
     path = tmp_path / "model.safetensors"
     expected, history = uninterrupted(kind, config, dropout)
 
-    def stop(line):
-        if line.startswith(f"epoch {stop_at}/"):
-            raise KeyboardInterrupt
+    class Stop:
+        def __init__(self, epoch):
+            self.start = f"epoch {epoch}/"
 
-    for stop_at in (2, 4):
+        def __call__(self, line):
+            if line.startswith(self.start):
+                raise KeyboardInterrupt
+
+    for epoch in (2, 4):
         model, windows = training_toy(kind, config, dropout)
         with pytest.raises(KeyboardInterrupt):
-            fit(model, windows, config, 3, path, stop)
+            fit(model, windows, config, 3, path, Stop(epoch))
     model, windows = training_toy(kind, config, dropout)
     seen = []
     resumed = fit(model, windows, config, 3, path, seen.append)
@@ -224,9 +228,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
             fit(model, windows, SHORT, 3, path)
 
 
-@pytest.mark.parametrize(
-    ("config", "seed"), [(SHORT.model_copy(update={"learning_rate": 0.001}), 3), (SHORT, 4)]
-)
+@pytest.mark.parametrize(("config", "seed"), [(SHORT.model_copy(update={"learning_rate": 0.001}), 3), (SHORT, 4)])
 def test_a_checkpoint_of_another_configuration_is_refused(config, seed, tmp_path):
     path = tmp_path / "model.safetensors"
     model, windows = training_toy("mdn", SHORT)
@@ -255,12 +257,12 @@ def test_a_loss_that_is_not_finite_is_a_numerical_error():
     model, windows = training_toy("mdn", SHORT)
     with torch.no_grad():
         model.head.linear.bias[0] = float("nan")
-    with pytest.raises(NumericalError, match="in epoch 1: lower train.learning_rate"):
+    with pytest.raises(NumericalError, match=r"in epoch 1: lower train\.learning_rate"):
         fit(model, windows, SHORT, 3)
 
 
 def test_nothing_but_silence_is_said_in_words():
-    model, windows = training_toy("mdn", SHORT)
+    model, _ = training_toy("mdn", SHORT)
     z = walk(60, 4).float()
     silent = make_frames([z, z[:1].repeat(20, 1), z], ["train", "validation", "test"])
     pair = (Windows(silent, "train", 3, 1), Windows(silent, "validation", 3, 1))

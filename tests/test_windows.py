@@ -84,9 +84,7 @@ def test_increments_are_those_of_the_future_frames():
 
 def naive_features(z, moving, t):
     others = torch.cat([z[:t], z[t + 1 :]]).mean(0)
-    log_m = [
-        float((z[s] - z[s - 1]).norm().log()) for s in range(1, len(z)) if moving[s] and s not in (t, t + 1)
-    ]
+    log_m = [float((z[s] - z[s - 1]).norm().log()) for s in range(1, len(z)) if moving[s] and s not in (t, t + 1)]
     return others, sum(log_m) / max(len(log_m), 1)
 
 
@@ -122,8 +120,7 @@ def test_utterance_features_know_the_other_frames():
     other = z.clone()
     other[14] += 50.0
     one, two = (
-        Windows(make_frames([x], ["train"]), "train", 2, 1).gather(torch.tensor([0])).utterance
-        for x in (z, other)
+        Windows(make_frames([x], ["train"]), "train", 2, 1).gather(torch.tensor([0])).utterance for x in (z, other)
     )
     assert (one != two).any()
 

@@ -31,7 +31,7 @@ def analytic(process, lags=LAGS):
 @pytest.mark.parametrize("dim", [1, 2, 16, 512])
 @pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.3, 0.707, 0.95])
 def test_expected_cosine_against_mpmath(dim, correlation):
-    # Another series for the mean of an uncentred correlation coefficient (Anderson 2003, 4.2.3), term by term.
+    # Another series for the mean of an uncentred correlation (Anderson 2003, 4.2.3), term by term.
     rho, half = mpmath.mpf(correlation), mpmath.mpf(dim) / 2
     powers = (
         (2 * rho) ** (2 * k + 1)
@@ -217,9 +217,7 @@ def test_a_world_is_the_same_for_the_same_seed(name):
 
 
 def test_an_unknown_world_is_named_with_those_that_exist():
-    with pytest.raises(
-        UsageError, match="world:arr: no such world: use one of ar, archetypes, noise, shuffled"
-    ):
+    with pytest.raises(UsageError, match="world:arr: no such world: use one of ar, archetypes, noise, shuffled"):
         world("world:arr")
 
 

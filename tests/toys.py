@@ -100,9 +100,7 @@ def ar_frames(n_speakers: int = 12, n: int = 80, dim: int = 4) -> Frames:
     return make_frames(z, [order[i % 4] for i in range(n_speakers)])
 
 
-def training_toy(
-    kind: str, train: TrainConfig, dropout: float = 0.0
-) -> tuple[DynamicsModel, tuple[Windows, Windows]]:
+def training_toy(kind: str, train: TrainConfig, dropout: float = 0.0) -> tuple[DynamicsModel, tuple[Windows, Windows]]:
     """An untrained model and the windows that suit the configuration; the same in every call."""
     frames = ar_frames()
     windows = tuple(Windows(frames, split, SMALL.context, train.unroll) for split in ("train", "validation"))
