@@ -1,0 +1,172 @@
+"""Every fenced example of the README is true: it is run, or read as the command reads it, as its mark says.
+
+The mark is a comment before the block:
+`run`        Python is executed, console lines go through the command's `main`, each block in its own folder
+`run small`  the same, with small worlds and small models in place of the defaults
+`parse`      console lines are read as options and configuration; nothing is run
+`file NAME`  stands in every block's folder as NAME
+`output`     what the block before it prints
+"""
+
+import csv
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import audio_engram.runs  # noqa: F401  (before `read_config` is replaced)
+from audio_engram import cli
+from audio_engram.audio import write_audio
+from audio_engram.config import Config, read_config
+from audio_engram.data.worlds import World
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = (
+    *("model.width=8", "model.context=2", "model.components=2", "train.epochs=1"),
+    *("experiments.lags=[1, 2]", "experiments.surrogate_lags=[1]", "experiments.ceiling_lags=[1]"),
+    *("experiments.steps=16", "experiments.unrolls=[2]", "experiments.unroll_epochs=1"),
+    *("experiments.resamples=1000", "experiments.max_segments=64"),
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A fenced block of the README with the mark before it."""
+
+    line: int
+    mark: str
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}"
+
+
+def read_examples() -> list[Example]:
+    block = re.compile(
+        r"(?:<!-- example: (?P<mark>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M
+    )
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [
+        Example(text[: m.start()].count("\n") + 1, m["mark"] or "", m["language"], m["text"])
+        for m in block.finditer(text)
+    ]
+
+
+EXAMPLES = read_examples()
+TO_RUN = [e for e in EXAMPLES if e.mark.startswith("run")]
+TO_PARSE = [e for e in EXAMPLES if e.mark == "parse"]
+FILES = {e.mark.removeprefix("file "): e.text for e in EXAMPLES if e.mark.startswith("file ")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with the files of the README and the audio that its table names."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    recordings = tmp_path / "recordings"
+    noise = 0.1 * torch.randn(32_000, generator=torch.Generator().manual_seed(0))
+    for row in csv.DictReader(FILES["recordings/speakers.csv"].splitlines()):
+        (recordings / row["file"]).parent.mkdir(exist_ok=True)
+        write_audio(recordings / row["file"], noise, 16_000)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_codec", None)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small worlds, and small settings on top of those an example asks for."""
+
+    def read_small(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
+        return read_config(path, (*settings, *SMALL))
+
+    monkeypatch.setattr("audio_engram.config.read_config", read_small)
+    monkeypatch.setattr("audio_engram.cli.read_config", read_small)
+    for name, value in {"speakers": 24, "utterances_per_speaker": 1, "frames": 80}.items():
+        monkeypatch.setattr(World, name, value)
+
+
+def commands(example: Example) -> list[list[str]]:
+    """The words of each console line."""
+    lines = example.text.splitlines()
+    assert all(line.startswith("$ ") for line in lines), f"{example}: a console line begins with `$ `"
+    return [shlex.split(line.removeprefix("$ ")) for line in lines]
+
+
+def options_of(words: list[str]) -> Any:
+    """What the command makes of its words; argparse leaves with SystemExit when they are wrong."""
+    options = cli._parser().parse_args(words)
+    if hasattr(options, "settings"):
+        cli._config(options)
+    return options
+
+
+def test_every_block_has_a_mark_that_is_known() -> None:
+    known = re.compile(r"run|run small|parse|output|file [\w./]+")
+    assert EXAMPLES
+    assert [str(e) for e in EXAMPLES if not known.fullmatch(e.mark)] == []
+    assert len(EXAMPLES) == (ROOT / "README.md").read_text(encoding="utf-8").count("\n```") // 2
+
+
+@pytest.mark.parametrize("example", TO_RUN, ids=str)
+@pytest.mark.usefixtures("folder")
+def test_what_is_to_be_run_runs(
+    example: Example, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    if example.mark == "run small":
+        request.getfixturevalue("small")
+    if example.language == "python":
+        Path("example.py").write_text(example.text, encoding="utf-8")
+        runpy.run_path("example.py")
+    else:
+        for words in commands(example):
+            if words[0] == "PYTHONPATH=.":
+                monkeypatch.syspath_prepend(".")
+                words = words[1:]
+            assert words[0] == "engram"
+            options_of(words[1:])
+            assert cli.main(words[1:]) == 0
+    after = EXAMPLES[EXAMPLES.index(example) + 1]
+    if after.mark == "output":
+        assert capsys.readouterr().out == after.text
+
+
+@pytest.mark.parametrize("example", TO_PARSE, ids=str)
+@pytest.mark.usefixtures("folder")
+def test_what_is_to_be_read_is_understood(example: Example) -> None:
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for words in commands(example):
+        words = [word for word in words if word != "PYTHONPATH=."]
+        if words[0] == "engram":
+            assert options_of(words[1:]).do
+        elif words[0] == "make":
+            assert words[-1] in targets
+        else:
+            assert words[:2] == ["git", "clone"]
+
+
+def test_the_codec_of_the_readme_is_the_one_of_the_examples(folder: Path) -> None:
+    audio = torch.randn(1, 1, 3200, generator=torch.Generator().manual_seed(1))
+    readme, example = (
+        runpy.run_path(str(path))["BlockDCT"]().encode(audio)
+        for path in (folder / "my_codec.py", ROOT / "examples" / "own_codec.py")
+    )
+    assert torch.equal(readme, example)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{n}.md" for n in ("index", "method"))])
+def test_links_between_the_documents_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    # The picture of a report is made from a finished run and may be absent from a checkout in between.
+    assert [link for link in missing if link != "docs/report.png"] == []
