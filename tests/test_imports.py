@@ -92,9 +92,20 @@ def drops_the_oldest(node):
     return whole and tail and second.lower.value == 1
 
 
+def is_the_rest(node):
+    """`*x[1:]`"""
+    inner = node.value if isinstance(node, ast.Starred) else None
+    if not (isinstance(inner, ast.Subscript) and isinstance(inner.slice, ast.Slice)):
+        return False
+    lower = inner.slice.lower
+    return isinstance(lower, ast.Constant) and lower.value == 1 and inner.slice.upper is None
+
+
 def slides(tree):
     """Joins the younger frames of something with what follows them, or rolls it."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.List) and len(node.elts) > 1 and is_the_rest(node.elts[0]):
+            return True
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
             if name in ("roll",):
@@ -116,6 +127,7 @@ def test_only_the_rollout_slides_a_context():
         "context = torch.cat([context[:, 1:], z.unsqueeze(1)], dim=1)",
         "c = torch.cat((c[:, 1:, :], z[:, None]), 1)",
         "context = torch.roll(context, -1, 1)",
+        "frames = [*frames[1:], latent]",
     ],
 )
 def test_the_search_for_sliding_finds_it(text):

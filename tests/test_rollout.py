@@ -88,6 +88,9 @@ def test_second_law_step_by_step_from_the_models_own_states(model):
         for s in range(S):
             distribution = model(states[:, -W:])
             torch.testing.assert_close(rolled.deltas[:, s], distribution.typical, rtol=1e-6, atol=1e-6)
+            # Scored is the increment of the truth, not the way from the model's own state to it.
+            expected = distribution.log_prob(truth[:, s] - (truth[:, s - 1] if s else context[:, -1]))
+            torch.testing.assert_close(rolled.log_probs[:, s], expected, rtol=1e-5, atol=1e-5)
             states = torch.cat([states, rolled.latents[:, s : s + 1]], dim=1)
 
 
