@@ -140,7 +140,7 @@ def test_shuffling_is_uniform():
 
 
 def test_silence_is_counted_and_threshold_comes_from_training():
-    train, test = walk(41, D, 0), walk(31, D, 1)
+    train, test = walk(41, D, 0), 20 * walk(91, D, 1)
     train[:, 0], test[:, 0] = 0, 0
     for t in (10, 11, 30):
         train[t] = train[t - 1]

@@ -158,3 +158,16 @@ def test_a_rollout_that_leaves_the_finite_numbers_is_measured(frames):
     scores = score_rollouts(explode, windows, torch.arange(3), {"D": free_running(4)}, torch.zeros(D))["D"]
     assert scores.finite[:, 0].all()
     assert not scores.finite[:, -1].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_scores_of_a_model_on_another_device(frames):
+    windows = Windows(frames, "test", W, 4)
+    ar1 = predictor(fit_baseline("ar1", windows), False)
+    index, masks = torch.arange(50), {"A": teacher_forcing(4), "D": free_running(4)}
+    for kind in ("mdn", "vmf"):
+        here, there = small_model(kind, D).float(), small_model(kind, D).float().cuda()
+        one, other = (score(predictor(m, False), windows, index, ar1) for m in (here, there))
+        torch.testing.assert_close(one.nll, other.nll, rtol=1e-3, atol=1e-3)
+        a, b = (score_rollouts(m, windows, index, masks, torch.zeros(D)) for m in (here, there))
+        torch.testing.assert_close(a["D"].state_error, b["D"].state_error, rtol=1e-3, atol=1e-3)

@@ -205,6 +205,21 @@ def test_validation_speakers_are_not_trained_on():
     assert same(weights(model), weights(other))
 
 
+def test_each_epoch_has_a_stream_of_its_own(monkeypatch):
+    drawn, original = [], train._epoch_batches
+
+    def spy(windows, config, generator):
+        batches = list(original(windows, config, generator))
+        drawn.append(torch.cat([s.future for s in batches]))
+        return iter(batches)
+
+    monkeypatch.setattr(train, "_epoch_batches", spy)
+    model, windows = training_toy("mdn", SHORT)
+    fit(model, windows, SHORT.model_copy(update={"epochs": 3}), 3)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+
+
 def test_each_epoch_shuffles_anew_and_sees_every_segment():
     _, windows = training_toy("mdn", SHORT)
     generator = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ from audio_engram.data.publish import publish_text
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.runs import Run
-from audio_engram.seeds import generator_for
+from audio_engram.seeds import seed_for
 
 MAX_UTTERANCES = 2
 SHARES = (0.75, 0.5, 0.25)
@@ -101,6 +101,7 @@ def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:
 
 def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sound]:
     steps, model = len(future), run.model(head)
+    start, truth = context.unsqueeze(0).to(run.device), future.unsqueeze(0).to(run.device)
     ways = [
         ("teacher_forced", f"{head} teacher-forced", teacher_forcing(steps), "typical"),
         ("free_running", f"{head} free-running", free_running(steps), "typical"),
@@ -108,10 +109,12 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
     ]
     found = []
     for kind, label, mask, step in ways:
-        options = RolloutOptions(step, generator=generator_for(run.config.seed, "listen", head))  # type: ignore[arg-type]
+        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "listen", head))
+        options = RolloutOptions(step, generator=generator)  # type: ignore[arg-type]
         with torch.no_grad():
-            rolled = rollout(model, context.unsqueeze(0), mask, future.unsqueeze(0), options)
-        found.append(_Sound(kind, label, torch.cat([context, rolled.latents[0]]), f"{step} steps after a true context"))
+            rolled = rollout(model, start, mask, truth, options)
+        latents = torch.cat([context, rolled.latents[0].cpu()])
+        found.append(_Sound(kind, label, latents, f"{step} steps after a true context"))
     return found
 
 

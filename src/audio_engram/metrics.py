@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,10 +40,20 @@ class Scores:
 
 
 def predictor(model: torch.nn.Module, reads_utterance: bool) -> Predictor:
-    """How to call a model on a segment."""
-    if reads_utterance:
-        return lambda segment: model(segment.context, segment.utterance)
-    return lambda segment: model(segment.context)
+    """How to call a model on a segment, wherever the model lives."""
+    device = _device_of(model)
+
+    def predict(segment: Segment) -> DeltaDistribution:
+        here = segment.to(device)
+        return model(here.context, here.utterance) if reads_utterance else model(here.context)
+
+    return predict
+
+
+def _device_of(model: object) -> torch.device:
+    """Models hold parameters, baselines buffers, and a plain function neither."""
+    held = chain(model.parameters(), model.buffers()) if isinstance(model, torch.nn.Module) else iter(())
+    return next((tensor.device for tensor in held), torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -52,13 +63,15 @@ def score(predict: Predictor, windows: Windows, index: Int[Tensor, " M"], ar1: P
         _score(predict(segment), ar1(segment).mean, segment, windows.frames.scale)
         for segment in windows.batches(index, BATCH)
     ]
-    return Scores(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Scores)))
+    return Scores(*(torch.cat([getattr(part, f.name) for part in parts]).cpu() for f in fields(Scores)))
 
 
 def _score(
     distribution: DeltaDistribution, ar1: Float[Tensor, "B D"], segment: Segment, scale: Float[Tensor, " D"]
 ) -> Scores:
-    delta, direction, mean = segment.delta[:, -1], distribution.direction, distribution.mean.float()
+    mean = distribution.mean.float()
+    segment, ar1, scale = segment.to(mean.device), ar1.to(mean.device), scale.to(mean.device)
+    delta, direction = segment.delta[:, -1], distribution.direction
     return Scores(
         nll=-distribution.log_prob(delta),
         cosine=cosine_similarity(direction * scale, delta * scale),
@@ -78,9 +91,10 @@ def _score(
 class RolloutScores:
     """One row per segment and one column per step (M, S); see `Scores` for spaces and units.
 
-    `innovation_cosine` takes the AR(1) prediction from the state reached off the step, and that from the true state off
-    the true increment. `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the
-    last context frame), `mean_error` ‖z‖ (standing at the training mean), all in standardised space; `valid` marks increments that have a density.
+    `innovation_cosine` takes the AR(1) prediction from the state reached off the step, and that from the true
+    state off the true increment. `state_error` is ‖ẑ - z‖, `still_error` ‖z_0 - z‖ (standing still at the last
+    context frame), `mean_error` ‖z‖ (standing at the training mean), all in standardised space; `valid` marks
+    increments that have a density.
     """
 
     nll: Float[Tensor, "M S"]
@@ -110,7 +124,10 @@ def score_rollouts(
     `ar1` is the diagonal AR(1) coefficient of the increment (D,)."""
     parts: dict[str, list[RolloutScores]] = {name: [] for name in masks}
     stacked = torch.cat(list(masks.values()))
-    for segment in windows.batches(index, max(1, BATCH // len(masks))):
+    device = _device_of(model)
+    per_dim = windows.frames.scale.to(device), ar1.to(device)
+    for cut in windows.batches(index, max(1, BATCH // len(masks))):
+        segment = cut.to(device)
         n = len(segment.context)
         context = segment.context.repeat(len(masks), 1, 1)
         truth = segment.future.repeat(len(masks), 1, 1)
@@ -122,13 +139,14 @@ def score_rollouts(
                 _rollout_scores(
                     (rolled.latents[rows], rolled.deltas[rows], rolled.log_probs[rows]),
                     segment,
-                    (windows.frames.scale, ar1),
+                    per_dim,
                 )
             )
-    return {
-        name: RolloutScores(*(torch.cat([getattr(p, f.name) for p in some]) for f in fields(RolloutScores)))
-        for name, some in parts.items()
-    }
+    return {name: _joined(some) for name, some in parts.items()}
+
+
+def _joined(parts: list[RolloutScores]) -> RolloutScores:
+    return RolloutScores(*(torch.cat([getattr(p, f.name) for p in parts]).cpu() for f in fields(RolloutScores)))
 
 
 def _rollout_scores(
