@@ -43,9 +43,7 @@ def accuracy_rows() -> Iterator[Row]:
     grid = [(dim, 10.0**e) for dim in (2, 3, 16, 34, 512, 2048) for e in range(-6, 9)]
     for dtype, demand in ((torch.float64, 1e-12), (torch.float32, 2e-7)):
         errors = [_errors(dim, torch.tensor(kappa, dtype=dtype)) for dim, kappa in grid]
-        for name, worst in zip(
-            ("log C", "A_D", "-dlogC/dkappa"), map(max, zip(*errors, strict=True)), strict=True
-        ):
+        for name, worst in zip(("log C", "A_D", "-dlogC/dkappa"), map(max, zip(*errors, strict=True)), strict=True):
             yield row(f"{name} error, {str(dtype).removeprefix('torch.')}", worst, demand)
 
 
@@ -146,9 +144,7 @@ def _mixture(batch: int, generator: torch.Generator) -> tuple[DiagonalGaussianMi
 def _products(batch: int, outputs: int, generator: torch.Generator) -> Callable[[], None]:
     """The GEMMs of one step of 8 x 512 -> 1024 -> 1024 -> outputs: forward and two backward each."""
     sizes = [(8 * DIM, 1024), (1024, 1024), (1024, outputs)]
-    pairs = [
-        (torch.randn(batch, i, generator=generator), torch.randn(i, o, generator=generator)) for i, o in sizes
-    ]
+    pairs = [(torch.randn(batch, i, generator=generator), torch.randn(i, o, generator=generator)) for i, o in sizes]
 
     def work() -> None:
         for index, (x, w) in enumerate(pairs):

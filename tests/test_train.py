@@ -209,21 +209,24 @@ def test_each_epoch_has_a_stream_of_its_own(monkeypatch):
     drawn, original = [], train._epoch_batches
 
     def spy(windows, config, generator):
-        batches = list(original(windows, config, generator))
-        drawn.append(torch.cat([s.future for s in batches]))
-        return iter(batches)
+        drawn.append([])
+        for segment in original(windows, config, generator):
+            drawn[-1].append(segment.future.clone())
+            yield segment
 
     monkeypatch.setattr(train, "_epoch_batches", spy)
     model, windows = training_toy("mdn", SHORT)
     fit(model, windows, SHORT.model_copy(update={"epochs": 3}), 3)
-    assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[1], drawn[2])
+    epochs = [torch.cat(parts) for parts in drawn]
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[1], epochs[2])
 
 
 def test_each_epoch_shuffles_anew_and_sees_every_segment():
     _, windows = training_toy("mdn", SHORT)
     generator = torch.Generator().manual_seed(0)
-    epochs = [torch.cat([s.future for s in train._epoch_batches(windows[0], SHORT, generator)]) for _ in "ab"]
+    batches = (train._epoch_batches(windows[0], SHORT, generator) for _ in "ab")
+    epochs = [torch.cat([s.future.clone() for s in batch]) for batch in batches]
     assert not torch.equal(*epochs)
     assert all(len(e) == len(windows[0].with_valid_target()) for e in epochs)
     assert torch.equal(epochs[0].flatten().sort().values, epochs[1].flatten().sort().values)

@@ -76,18 +76,16 @@ def rollout(
     _check(mask, truth, options)
     true_deltas = None if truth is None else torch.diff(truth, dim=1, prepend=context[:, -1:])
     mask = mask.to(context.device)
+    frames = list(context.unbind(1))
     latents, deltas, log_probs = [], [], []
     for s in range(steps):
         target = None if true_deltas is None else true_deltas[:, s]
-        delta, log_prob = _one_step(model, context, target, options)
-        latent = context[:, -1] + delta
-        if options.corrector is not None:
-            latent = options.corrector(latent, context)
+        latent, delta, log_prob = _one_step(model, frames, target, options)
         latents.append(latent)
         deltas.append(delta)
         log_probs.append(log_prob)
         fed = latent if truth is None else torch.where(mask[:, s : s + 1], truth[:, s], latent)
-        context = torch.cat([context[:, 1:], (fed.detach() if options.detach else fed).unsqueeze(1)], dim=1)
+        frames = [*frames[1:], fed.detach() if options.detach else fed]
     stacked = None if truth is None else torch.stack(log_probs, dim=1)
     return Rollout(torch.stack(latents, dim=1), torch.stack(deltas, dim=1), stacked)
 
@@ -102,15 +100,26 @@ def choose(distribution: DeltaDistribution, options: RolloutOptions) -> Float[Te
     return distribution.mean if step == "mean" else distribution.typical
 
 
-def _one_step(model: Forward, context: Tensor, target: Tensor | None, options: RolloutOptions) -> tuple[Tensor, Tensor]:
-    def step(context: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+def _one_step(
+    model: Forward, frames: list[Tensor], target: Tensor | None, options: RolloutOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The next latent, the increment chosen, and the log-probability of the true one.
+
+    The window comes in as frames, which successive steps share: checkpoints then keep each frame once, not W times.
+    """
+
+    def step(target: Tensor | None, *frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        context = torch.stack(frames, dim=1)
         distribution = model(context)
         delta = choose(distribution, options).to(context.dtype)
-        return delta, delta.new_zeros(()) if target is None else distribution.log_prob(target)
+        latent = frames[-1] + delta
+        if options.corrector is not None:
+            latent = options.corrector(latent, context)
+        return latent, delta, delta.new_zeros(()) if target is None else distribution.log_prob(target)
 
     if options.checkpoint_steps and torch.is_grad_enabled():
-        return checkpoint(step, context, target, use_reentrant=False)
-    return step(context, target)
+        return checkpoint(step, target, *frames, use_reentrant=False)
+    return step(target, *frames)
 
 
 def _check(mask: Tensor, truth: Tensor | None, options: RolloutOptions) -> None:

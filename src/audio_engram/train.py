@@ -214,7 +214,7 @@ def _epoch_batches(windows: Windows, config: TrainConfig, generator: torch.Gener
         raise NumericalError("training split: nothing but digital silence: use more speech")
     order = index[torch.randperm(len(index), generator=generator)]
     n = max(len(order) // config.unroll, min(len(order), config.batch_size))
-    return windows.batches(order[:n], config.batch_size)
+    return windows.batches(order[:n], config.batch_size, reuse=True)
 
 
 def _prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Segments: context and future cut from one contiguous run. The only code that knows which frame follows which."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,15 +17,22 @@ class Segment:
     """W frames of context and the S frames that follow: `future[:, 0]` comes directly after `context[:, -1]`.
 
     `valid` marks the futures whose increment has a density (no digital silence); `speaker` is the index of the
-    speaker of each future frame; `utterance` describes the rest of the utterance of the last future frame:
-    the mean of its other frames, and the mean log magnitude of its other increments.
+    speaker of each future frame.
     """
 
     context: Float[Tensor, "B W D"]
     future: Float[Tensor, "B S D"]
     valid: Bool[Tensor, "B S"]
     speaker: Int[Tensor, "B S"]
-    utterance: Float[Tensor, "B F"]
+    describe: Callable[[], Tensor]
+
+    @property
+    def utterance(self) -> Float[Tensor, "B F"]:
+        """The rest of the last future frame's utterance: mean of its other frames, mean log m of its other increments.
+
+        Made when asked for: few models read it.
+        """
+        return self.describe().to(self.context.device)
 
     @property
     def previous(self) -> Float[Tensor, "B S D"]:
@@ -38,7 +46,8 @@ class Segment:
 
     def to(self, device: torch.device) -> "Segment":
         """The same segment on another device."""
-        return Segment(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        tensors = (self.context, self.future, self.valid, self.speaker)
+        return Segment(*(tensor.to(device) for tensor in tensors), describe=self.describe)
 
 
 class Windows:
@@ -73,26 +82,33 @@ class Windows:
         """Indices of the segments whose last future increment has a density."""
         return self.frames.moving[self.target].nonzero().flatten()
 
-    def gather(self, index: Int[Tensor, " B"]) -> Segment:
-        """Cut the segments with these indices."""
-        frames, dim = self.frames, self.frames.dim
+    def gather(self, index: Int[Tensor, " B"], out: Tensor | None = None) -> Segment:
+        """Cut the segments with these indices, into the memory of `out` if it is given."""
+        frames, run = self.frames, self.context + self.steps
         starts = self.starts[index]
-        run = self.context + self.steps
-        flat = frames.z.as_strided((len(frames.z) - run + 1, run * dim), (dim, 1)).index_select(0, starts)
-        cut = flat.view(len(index), run, dim)
+        places = (starts.unsqueeze(1) + torch.arange(run)).flatten()
+        flat = torch.index_select(frames.z, 0, places, out=out)
+        cut = flat.view(len(index), run, frames.dim)
         future = (starts + self.context).unsqueeze(1) + torch.arange(self.steps)
         return Segment(
             context=cut[:, : self.context],
             future=cut[:, self.context :],
             valid=frames.moving[future],
             speaker=frames.speaker[future],
-            utterance=self._sums.without(future[:, -1]),
+            describe=partial(self._sums.without, future[:, -1]),
         )
 
-    def batches(self, index: Int[Tensor, " M"], batch_size: int) -> Iterator[Segment]:
-        """The segments with these indices, in this order, some at a time."""
+    def batches(self, index: Int[Tensor, " M"], batch_size: int, reuse: bool = False) -> Iterator[Segment]:
+        """The segments with these indices, in this order, some at a time.
+
+        With `reuse` all share one block of memory, so that each is valid only until the next is asked for: memory that
+        is new to the process costs more to touch than a batch costs to copy.
+        """
+        rows = min(batch_size, len(index)) * (self.context + self.steps)
+        block = self.frames.z.new_empty(rows, self.frames.dim) if reuse else None
         for part in index.split(batch_size):
-            yield self.gather(part)
+            rows = len(part) * (self.context + self.steps)
+            yield self.gather(part, None if block is None else block[:rows])
 
     def evenly(self, most: int) -> Int[Tensor, " M"]:
         """At most `most` indices, spread evenly over the split, the same in every call."""

@@ -67,8 +67,9 @@ class MixtureHead(Head):
         k, d = self.config.components, self.dim
         logits, loc, log_scale = raw.split([k, k * d, k * d], dim=1)
         centre = (self.last * last).unsqueeze(1)
-        loc = centre + self.scale * loc.view(-1, k, d)
-        log_scale = (self.scale.log() + log_scale.view(-1, k, d)).clamp(min=log(self.config.min_scale))
+        loc = torch.addcmul(centre, self.scale, loc.view(-1, k, d))
+        # In place: these are the largest arrays of a step, and each further copy costs as much as reading them.
+        log_scale = (self.scale.log() + log_scale.view(-1, k, d)).clamp_(min=log(self.config.min_scale))
         return DiagonalGaussianMixture(logits, loc, log_scale)
 
 
