@@ -54,9 +54,7 @@ def test_every_16_bit_value_survives_writing_and_reading(tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize(("container", "subtype"), CONTAINERS)
-def test_a_whole_file_is_read_and_a_truncated_one_refused(
-    tmp_path: Path, container: str, subtype: str
-) -> None:
+def test_a_whole_file_is_read_and_a_truncated_one_refused(tmp_path: Path, container: str, subtype: str) -> None:
     data = encoded(noise(), container, subtype)
     assert read_audio(saved(tmp_path, data)).shape == (RATE,)
     for kept in (len(data) - 2, round(0.99 * len(data)), len(data) // 2, 60, 3):

@@ -224,9 +224,7 @@ def test_given_audio_gets_its_own_round_trip() -> None:
 
 def test_the_same_seed_gives_the_same_results_and_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    first, second = (
-        check_codec(load_codec(CodecConfig(options={"iterations": 2})), seed=3) for _ in range(2)
-    )
+    first, second = (check_codec(load_codec(CodecConfig(options={"iterations": 2})), seed=3) for _ in range(2))
     assert first == second
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -105,9 +105,7 @@ def test_every_weight_matters(codec: Codec) -> None:
     assert kind is LyraCodec
     trainable = {key: tensor.clone().requires_grad_(True) for key, tensor in codec.state_dict().items()}
     audio = noise(9600)
-    latents = torch.func.functional_call(
-        _Analysis(codec), {f"codec.{k}": v for k, v in trainable.items()}, (audio,)
-    )
+    latents = torch.func.functional_call(_Analysis(codec), {f"codec.{k}": v for k, v in trainable.items()}, (audio,))
     latents.square().sum().backward()
     for key, tensor in trainable.items():
         assert tensor.grad is not None, key
@@ -147,9 +145,7 @@ def changed(key: str, array: np.ndarray | None) -> dict[str, np.ndarray]:
         ("encoder.3.bias", np.array([{}] * 64, dtype=object), "plain arrays"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(
-    tmp_path: Path, key: str, array: np.ndarray | None, message: str
-) -> None:
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, key: str, array: np.ndarray | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         LyraCodec(saved(tmp_path, changed(key, array)))
 

@@ -35,9 +35,7 @@ def test_the_mel_scale_is_slaneys() -> None:
 
 def test_neighbouring_triangles_sum_to_one_between_the_outer_centres() -> None:
     filters = mel_filters()
-    centres = mel_to_hz(
-        torch.linspace(0, 1, 66, dtype=torch.float64) * hz_to_mel(torch.tensor(8000.0).double())
-    )
+    centres = mel_to_hz(torch.linspace(0, 1, 66, dtype=torch.float64) * hz_to_mel(torch.tensor(8000.0).double()))
     bins = torch.arange(257) * 31.25
     inside = (bins >= centres[1]) & (bins <= centres[-2])
     torch.testing.assert_close(filters.sum(0)[inside], torch.ones(int(inside.sum())))
@@ -81,15 +79,11 @@ def test_the_four_frame_rates_hold_the_same_numbers() -> None:
 
 def test_silence_lies_on_the_floor_and_gain_adds_a_constant() -> None:
     codec = MelCodec()
-    assert codec.encode(torch.zeros(1, 1, 2560)).unique().tolist() == [
-        pytest.approx(math.log(FLOOR), rel=1e-6)
-    ]
+    assert codec.encode(torch.zeros(1, 1, 2560)).unique().tolist() == [pytest.approx(math.log(FLOOR), rel=1e-6)]
     audio = speech()
     difference = codec.encode(2 * audio) - codec.encode(audio)
     loud = codec.encode(audio) > math.log(FLOOR) + 12
-    torch.testing.assert_close(
-        difference[loud], torch.full((int(loud.sum()),), math.log(4)), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(difference[loud], torch.full((int(loud.sum()),), math.log(4)), atol=1e-4, rtol=0)
 
 
 def test_the_signal_of_a_spectrum_is_the_signal() -> None:

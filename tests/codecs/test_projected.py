@@ -19,9 +19,7 @@ def fine() -> MelCodec:
 
 def standardised() -> Standardised:
     generator = torch.Generator().manual_seed(1)
-    return Standardised(
-        fine(), torch.randn(64, generator=generator), torch.rand(64, generator=generator) + 0.5
-    )
+    return Standardised(fine(), torch.randn(64, generator=generator), torch.rand(64, generator=generator) + 0.5)
 
 
 @pytest.mark.parametrize("wrapped", [Stacked(fine(), 8), standardised(), Stacked(standardised(), 3)])

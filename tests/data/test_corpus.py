@@ -88,9 +88,7 @@ class TestFolder:
     def test_table(self, tmp_path):
         sound(tmp_path / "x.wav")
         sound(tmp_path / "d/y.wav")
-        (tmp_path / "speakers.csv").write_text(
-            "\ufefffile,speaker,age\nx.wav,Zoë,7\nd/y.wav,b,8\ngone.wav,b,9\n"
-        )
+        (tmp_path / "speakers.csv").write_text("\ufefffile,speaker,age\nx.wav,Zoë,7\nd/y.wav,b,8\ngone.wav,b,9\n")
         corpus = open_corpus(f"folder:{tmp_path}")
         assert {item.id: item.speaker for item in corpus.items} == {
             "x.wav": "Zoë",

@@ -238,9 +238,7 @@ def test_killed_and_resumed_equals_uninterrupted(corpus, folder, tmp_path):
     assert len(kept) - 1 < whole.manifest.shards
     extract(corpus, FrameCodec(), tmp_path / "cut", config)
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
-    assert all(
-        (tmp_path / "cut" / name).read_bytes() == data for name, data in kept.items() if "shard" in name
-    )
+    assert all((tmp_path / "cut" / name).read_bytes() == data for name, data in kept.items() if "shard" in name)
     assert whole.manifest.counts.model_dump() == {"found": 32, "ok": 30, "skipped": 1, "failed": 1}
 
 

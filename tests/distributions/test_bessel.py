@@ -48,10 +48,7 @@ def relative_errors(measured, exact):
 
 def scaled_errors(measured, exact, dim):
     floor = max(1.0, abs(log_area(dim)))
-    return [
-        float(abs(mpmath.mpf(float(m)) - e) / max(floor, abs(e)))
-        for m, e in zip(measured, exact, strict=True)
-    ]
+    return [float(abs(mpmath.mpf(float(m)) - e) / max(floor, abs(e))) for m, e in zip(measured, exact, strict=True)]
 
 
 def test_log_normalizer_in_both_precisions(table):

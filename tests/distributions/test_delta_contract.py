@@ -147,9 +147,7 @@ def test_the_density_integrates_to_one(density):
     log_length = length.log()
     area = math.log(2) + DIM / 2 * math.log(math.pi) - math.lgamma(DIM / 2)
     proposal = -0.5 * (log_length / width) ** 2 - math.log(width * math.sqrt(2 * math.pi)) - log_length
-    weights = torch.exp(
-        density.log_prob(points.expand(n, BATCH, DIM)) - proposal + area + (DIM - 1) * log_length
-    )
+    weights = torch.exp(density.log_prob(points.expand(n, BATCH, DIM)) - proposal + area + (DIM - 1) * log_length)
     error = weights.std(0) / math.sqrt(n)
     assert (error < 0.03).all()
     assert ((weights.mean(0) - 1).abs() < 5 * error).all()
@@ -231,9 +229,7 @@ def test_pathwise_gradient_of_the_mean(instance):
     leaves = {k: v.clone().requires_grad_(k in names) for k, v in parameters.items()}
     wanted, weight, rng = [leaves[name] for name in names], _random(BATCH, DIM, seed=13), generator(14)
     exact = _gradients((weight * build(leaves).mean).sum(), wanted)
-    lots = [
-        _gradients((weight * build(leaves).rsample((100,), rng).mean(0)).sum(), wanted) for _ in range(30)
-    ]
+    lots = [_gradients((weight * build(leaves).rsample((100,), rng).mean(0)).sum(), wanted) for _ in range(30)]
     for name, expected, found in zip(names, exact, zip(*lots, strict=True), strict=True):
         stack = torch.stack(found)
         assert ((stack.mean(0) - expected).abs() < 7 * stack.std(0) / math.sqrt(30) + 1e-9).all(), name

@@ -40,9 +40,7 @@ def test_slope_against_quadrature(dim, kappa):
     mass = torch.tensor(scipy.integrate.cumulative_trapezoid(density.numpy(), grid.numpy(), initial=0))
     ratio = mean_resultant_length(tensor(kappa), dim)
     inner = torch.tensor(
-        scipy.integrate.cumulative_trapezoid(
-            ((torch.cos(grid) - ratio) * density).numpy(), grid.numpy(), initial=0
-        )
+        scipy.integrate.cumulative_trapezoid(((torch.cos(grid) - ratio) * density).numpy(), grid.numpy(), initial=0)
     )
     index = torch.searchsorted(mass / mass[-1], tensor(0.001, 0.03, 0.3, 0.5, 0.8, 0.97, 0.999))
     measured = angle_slope(grid[index], torch.full((7,), kappa, dtype=torch.float64), dim)

@@ -41,9 +41,7 @@ def test_mixture_density_is_the_weighted_sum():
     for row in range(2):
         parts = [
             w * scipy.stats.lognorm(s=s, scale=math.exp(c)).pdf(m[row].item())
-            for w, c, s in zip(
-                ours.weights[row], ours.loc[row].tolist(), ours.scale[row].tolist(), strict=True
-            )
+            for w, c, s in zip(ours.weights[row], ours.loc[row].tolist(), ours.scale[row].tolist(), strict=True)
         ]
         assert ours.log_prob(m)[row].item() == pytest.approx(math.log(sum(parts)), rel=1e-12)
 
@@ -73,9 +71,7 @@ def test_mixture_median_halves_the_mass_and_carries_its_gradient():
     ours = mixture()
     for row in range(2):
         mass = scipy.integrate.quad(
-            lambda u, r=row: math.exp(
-                ours.log_prob(torch.full((2,), math.exp(u), dtype=torch.float64))[r] + u
-            ),
+            lambda u, r=row: math.exp(ours.log_prob(torch.full((2,), math.exp(u), dtype=torch.float64))[r] + u),
             -8,
             math.log(ours.median[row].item()),
             limit=200,
@@ -83,9 +79,7 @@ def test_mixture_median_halves_the_mass_and_carries_its_gradient():
         assert mass == pytest.approx(0.5, abs=1e-8)
     leaves = [x.clone().requires_grad_() for x in (ours.logits, ours.loc, ours.scale)]
     # The middle of the second row lies in a gap of the density, where differences fail: first row only.
-    assert torch.autograd.gradcheck(
-        lambda a, b, c: LogNormalMixture(a[:1], b[:1], c[:1]).median, leaves, atol=1e-6
-    )
+    assert torch.autograd.gradcheck(lambda a, b, c: LogNormalMixture(a[:1], b[:1], c[:1]).median, leaves, atol=1e-6)
 
 
 def test_median_of_far_apart_components_is_finite():

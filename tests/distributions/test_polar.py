@@ -117,9 +117,7 @@ def test_a_still_frame_has_no_density():
 @pytest.mark.parametrize("kappa", [0.0, 1e-6, 1e8])
 @pytest.mark.parametrize("dim", [2, 2048])
 def test_extremes_are_finite(kappa, dim):
-    density = Polar(
-        unit(2, dim).float(), torch.full((2,), kappa), LogNormal(torch.zeros(2), torch.full((2,), 0.5))
-    )
+    density = Polar(unit(2, dim).float(), torch.full((2,), kappa), LogNormal(torch.zeros(2), torch.full((2,), 0.5)))
     draws = density.sample((10,), torch.Generator().manual_seed(0))
     for value in (density.log_prob(draws), density.log_prob(1e-18 * draws), density.mean, density.typical):
         assert torch.isfinite(value).all()

@@ -29,9 +29,7 @@ def cosine_cdf(dim: int, kappa: float, points: int = 20_001):
     return lambda cosine: (
         1
         - torch.tensor(mass / mass[-1])[
-            torch.searchsorted(angle, torch.acos(torch.as_tensor(cosine)).clamp(max=spread)).clamp(
-                max=points - 1
-            )
+            torch.searchsorted(angle, torch.acos(torch.as_tensor(cosine)).clamp(max=spread)).clamp(max=points - 1)
         ].numpy()
     )
 
@@ -118,9 +116,7 @@ def test_two_dimensions_are_von_mises():
     for kappa in (0.0, 0.5, 20.0, 1e4):
         ours = VonMisesFisher(loc, torch.tensor(kappa, dtype=torch.float64)).log_prob(points)
         theirs = scipy.stats.vonmises(kappa).logpdf(angle.numpy()) if kappa else -math.log(2 * math.pi)
-        torch.testing.assert_close(
-            ours, torch.as_tensor(theirs, dtype=torch.float64).expand(41), rtol=1e-9, atol=1e-9
-        )
+        torch.testing.assert_close(ours, torch.as_tensor(theirs, dtype=torch.float64).expand(41), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dim", [3, 16, 100])

@@ -47,22 +47,16 @@ PARTS = {
 }
 
 
-def record(
-    experiment: str, model: str, metric: str, value: float | None, spread: float, **more: Any
-) -> Measurement:
+def record(experiment: str, model: str, metric: str, value: float | None, spread: float, **more: Any) -> Measurement:
     """A measurement with an interval of plus and minus `spread`; none where it is zero."""
     ends = {"low": value - spread, "high": value + spread} if value is not None and spread else {}
-    return Measurement(
-        experiment=experiment, model=model, metric=metric, value=value, **{**N, **ends, **more}
-    )
+    return Measurement(experiment=experiment, model=model, metric=metric, value=value, **{**N, **ends, **more})
 
 
 def predictability() -> Iterator[Measurement]:
     for (model, data), values in DELTA_NLL.items():
         for lag, value in zip(LAGS, values, strict=True):
-            yield record(
-                "predictability", model, "delta_nll", value, 1.2 + abs(value) * 0.03, lag=lag, data=data
-            )
+            yield record("predictability", model, "delta_nll", value, 1.2 + abs(value) * 0.03, lag=lag, data=data)
     for (model, data), values in COSINE.items():
         for lag, value in zip(LAGS, values, strict=True):
             for metric, shift in (("direction_cosine", 0.0), ("direction_cosine_standardised", -0.03)):
@@ -78,17 +72,13 @@ def _of_head(model: str) -> Iterator[Measurement]:
     for place, lag in enumerate(LAGS):
         real = DELTA_NLL[(model, "real")][place]
         yield record("predictability", model, "delta_nll_excess", -24.1 / lag + 1.1, 2.0, lag=lag)
-        yield record(
-            "predictability", model, "delta_nll_excess", 0.4 + 0.1 * lag, 0.9, lag=lag, data="shuffled_within"
-        )
+        yield record("predictability", model, "delta_nll_excess", 0.4 + 0.1 * lag, 0.9, lag=lag, data="shuffled_within")
         yield record("predictability", model, "delta_nll_median", real + 2.3, 1.0, lag=lag)
         yield record("predictability", model, "delta_nll_trimmed", real + 1.1, 1.0, lag=lag)
         yield record("predictability", model, "exploded_share", 0.0004 * place, 0.0002, lag=lag)
         yield record("predictability", model, "bits_per_dim", 1.823 + 0.05 * place, 0.01, lag=lag)
         yield record("predictability", model, "innovation_cosine", 0.302 / lag, 0.02, lag=lag)
-        yield record(
-            "predictability", model, "innovation_cosine", 0.004, 0.01, lag=lag, data="shuffled_within"
-        )
+        yield record("predictability", model, "innovation_cosine", 0.004, 0.01, lag=lag, data="shuffled_within")
         yield record("predictability", model, "increment_r2", 0.42 / lag, 0.02, lag=lag)
         yield record("predictability", model, "a_metric_of_the_future", 4.2e7 * lag, 10.0, lag=lag)
     yield record("predictability", model, "state_r2", 0.23, 0.02)
@@ -113,9 +103,7 @@ def factorisation() -> Iterator[Measurement]:
         for step in range(1, 17):
             yield from _rolled(model, index, step)
     for step in range(1, 17):
-        yield record(
-            "factorisation", "ceiling", "ceiling_direction_cosine", 0.68 / step**0.85, 0.03, step=step
-        )
+        yield record("factorisation", "ceiling", "ceiling_direction_cosine", 0.68 / step**0.85, 0.03, step=step)
         yield record(
             "factorisation",
             "vmf - mdn",
@@ -359,9 +347,7 @@ def write_audio(run: Path) -> None:
     for place, (label, kind) in enumerate(kinds.items()):
         seconds = 2.0
         time = np.arange(int(16000 * seconds)) / 16000
-        soundfile.write(
-            run / "audio" / f"{place}.flac", 0.1 * np.sin(2 * np.pi * (220 + 40 * place) * time), 16000
-        )
+        soundfile.write(run / "audio" / f"{place}.flac", 0.1 * np.sin(2 * np.pi * (220 + 40 * place) * time), 16000)
         for group in ("Speaker s103", "Speaker s211"):
             note = "goes silent after 0.8 s" if label == "rollout, MDN" else ""
             index.append({"group": group, "label": label, "kind": kind, "file": f"{place}.flac"})

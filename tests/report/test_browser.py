@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright: pip install audio-engram[dev]"
-)
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install audio-engram[dev]")
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome on the path")

@@ -28,9 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     facts["command"] = SCRIPT
     (folder / "provenance.json").write_text(json.dumps(facts))
     told = decision(measurements())
-    told.model_copy(update={"headline": BREAK, "advice": SCRIPT, "warnings": (IMAGE,)}).write(
-        folder / "decision.json"
-    )
+    told.model_copy(update={"headline": BREAK, "advice": SCRIPT, "warnings": (IMAGE,)}).write(folder / "decision.json")
     (folder / "config.toml").write_text(SCRIPT + BREAK)
     (folder / "training.json").write_text(json.dumps({IMAGE: training()["mdn"]}))
     clips = json.loads((folder / "audio" / "index.json").read_text())

@@ -55,9 +55,7 @@ def test_no_measurement_is_left_out(page: str) -> None:
 
 def test_the_download_holds_the_same_records(page: str, tmp_path: Path) -> None:
     link = next(a for a in Elements(page).named("a") if a.get("download") == "measurements.json")
-    (tmp_path / "m.json").write_bytes(
-        base64.b64decode(link["href"].removeprefix("data:application/json;base64,"))
-    )
+    (tmp_path / "m.json").write_bytes(base64.b64decode(link["href"].removeprefix("data:application/json;base64,")))
     assert list(Measurements.read(tmp_path / "m.json")) == list(measurements())
 
 

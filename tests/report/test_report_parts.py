@@ -100,9 +100,7 @@ def test_exploded_values_are_drawn_on_a_scale_that_shows_both() -> None:
 
 
 def test_values_that_are_all_not_finite_leave_an_empty_panel() -> None:
-    broken = Measurements(
-        record("injection", "mdn", "delta_nll", None, 0.0, step=s, mode="A") for s in (1, 2)
-    )
+    broken = Measurements(record("injection", "mdn", "delta_nll", None, 0.0, step=s, mode="A") for s in (1, 2))
     for look in (Look("step"), Look("step", "log"), Look("step", "symlog", guides=((0.0, "zero"),))):
         assert line_panel("t", "n", curves(broken, "step"), look).svg.startswith("<svg")
     assert common_limits(list(broken), "linear") is None
@@ -187,9 +185,7 @@ numbers_near_zero = st.floats(-50, 50).map(lambda v: round(v, 3))
 def test_the_gauge_shows_the_side_that_the_value_is_on(
     value: float, half: float, threshold: float, relation: str
 ) -> None:
-    measured = Measurement(
-        experiment="x", model="m", metric="y", value=value, low=value - half, high=value + half
-    )
+    measured = Measurement(experiment="x", model="m", metric="y", value=value, low=value - half, high=value + half)
     shown = gauge(finding(measured, threshold, relation))
     assert shown is not None
     assert 0 <= shown.low <= shown.value <= shown.high <= 100
@@ -200,13 +196,9 @@ def test_the_gauge_shows_the_side_that_the_value_is_on(
 
 
 def finding(measured: Measurement, threshold: float, relation: str) -> Finding:
-    criterion = Criterion(
-        experiment="x", question="q", metric="y", relation=relation, threshold=threshold, reason="r"
-    )
+    criterion = Criterion(experiment="x", question="q", metric="y", relation=relation, threshold=threshold, reason="r")
     return Finding(criterion=criterion, measured=measured, verdict="pass", words="w", would_change="c")
 
 
 def test_a_value_that_was_not_finite_has_no_gauge() -> None:
-    assert (
-        gauge(finding(Measurement(experiment="x", model="m", metric="y", value=None), 0.0, "above")) is None
-    )
+    assert gauge(finding(Measurement(experiment="x", model="m", metric="y", value=None), 0.0, "above")) is None
