@@ -17,7 +17,7 @@ from audio_engram.rollout import RolloutOptions, rollout
 from timing import Row, ratio, row
 
 W, D, WIDTH, K = 8, 512, 1024, 16
-CONFIG = ModelConfig(context=W, width=WIDTH)
+CONFIG = ModelConfig(context=W, width=WIDTH, dropout=0.0)
 
 
 def rows() -> Iterator[Row]:

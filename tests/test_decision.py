@@ -119,7 +119,6 @@ def test_a_question_not_asked_stays_open():
     assert decide([predictability("pass")]).path[1].answer == "open"
 
 
-@pytest.mark.xfail(strict=True, reason="tree._advice takes every open question for a straddling interval")
 def test_advice_does_not_speak_of_intervals_that_were_not_measured():
     assert "interval" not in decide([predictability("pass")]).advice
     assert "interval" not in decide([]).advice

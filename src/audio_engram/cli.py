@@ -158,6 +158,8 @@ def _open_run(options: argparse.Namespace) -> "Run":
 
 def _folder_name(config: Config) -> str:
     corpus = config.data.corpus.rstrip("/").replace(":", "-").rpartition("/")[2]
+    if config.data.corpus.startswith("world:"):
+        return corpus
     return f"{corpus}-{config.codec.name}".replace(":", "-").replace("/", "-")
 
 

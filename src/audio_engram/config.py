@@ -60,9 +60,9 @@ class ModelConfig(_Section):
     """The dynamics model: a context of `context` frames, a trunk of `depth` layers, one head."""
 
     context: int = Field(8, ge=1)
-    width: int = Field(1024, ge=1)
+    width: int = Field(512, ge=1)
     depth: int = Field(2, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     components: int = Field(8, ge=1)
     min_scale: float = Field(0.01, gt=0)
     magnitude_components: int = Field(1, ge=1)
@@ -75,7 +75,7 @@ class TrainConfig(_Section):
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(1.0, ge=0)
     gradient_norm: float = Field(1.0, gt=0)
     patience: int = Field(4, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -30,10 +30,13 @@ class Criterion(_Frozen):
         """The verdict on an interval: all of it on the good side, all on the bad side, or across the threshold.
 
         A `ceiling` (what any model could reach) whose upper end misses the threshold makes the verdict
-        `unattainable`; only criteria `above` a threshold have one.
+        `unattainable` unless it was passed all the same; only criteria `above` a threshold have one.
         """
-        if ceiling is not None and ceiling.high is not None and ceiling.high < self.threshold:
-            return "unattainable"
+        verdict = self._judge(measured)
+        beyond = ceiling is not None and ceiling.high is not None and ceiling.high < self.threshold
+        return "unattainable" if beyond and verdict != "pass" else verdict
+
+    def _judge(self, measured: Measurement) -> Verdict:
         if measured.low is None or measured.high is None or measured.n_speakers < MIN_SPEAKERS:
             return "undecided"
         sign = 1.0 if self.relation == "above" else -1.0

@@ -90,10 +90,7 @@ class Run:
     @property
     def codec_name(self) -> str:
         """What the latents are called in measurements."""
-        if self.world is not None:
-            return f"world:{self.world.name}"
-        assert self.codec is not None
-        return self.codec.name
+        return f"world:{self.world.name}" if self.world is not None else self.store.manifest.codec
 
     def frames(self, data: str = "real") -> Frames:
         """The frames, or their surrogate `shuffled_within` / `shuffled_across`."""
@@ -106,18 +103,18 @@ class Run:
                 raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
             return self.frames().shuffled(where, seed_for(self.config.seed, data))  # type: ignore[arg-type]
 
-        return self._once(("frames", data), make)
+        return self.once(("frames", data), make)
 
     def windows(self, split: str, steps: int, data: str = "real") -> Windows:
         """Segments of a split; for lag k, `steps = k`."""
-        return self._once(
+        return self.once(
             ("windows", split, steps, data),
             lambda: Windows(self.frames(data), split, self.config.model.context, steps),
         )
 
     def baseline(self, name: BaselineName, lag: int = 1, data: str = "real") -> Baseline:
         """A trivial baseline, fitted on the training split."""
-        return self._once(("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data)))
+        return self.once(("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data)))
 
     def model(self, kind: str, lag: int = 1, data: str = "real", utterance: bool = False) -> DynamicsModel:
         """A model trained by teacher forcing at a lag; trained on first use, then kept in `checkpoints/`."""
@@ -127,7 +124,7 @@ class Run:
             model = self._new_model(kind, lag, data, utterance)
             return self._fit(name, model, (lag, data), self.config.train)
 
-        return self._once(("model", name), make)
+        return self.once(("model", name), make)
 
     def unrolled_model(self, kind: str, unroll: int) -> DynamicsModel:
         """The lag-1 model trained further, over `unroll` steps on its own states."""
@@ -146,12 +143,14 @@ class Run:
             )
             return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
 
-        return self._once(("model", kind, unroll), make)
+        return self.once(("model", kind, unroll), make)
 
-    def bootstrap(self, speaker: Int[Tensor, " M"]) -> SpeakerBootstrap:
-        """Resamples of these frames' speakers, the same draws for the same speakers."""
+    def bootstrap(self, speaker: Int[Tensor, " M"], split: str = "test") -> SpeakerBootstrap:
+        """Resamples of the split's speakers: the same draws in every call, so that differences are paired."""
+        frames = self.frames()
+        among = frames.speaker[frames.in_split(split)].unique()
         seed = seed_for(self.config.seed, "bootstrap")
-        return SpeakerBootstrap(speaker, self.config.experiments.resamples, seed)
+        return SpeakerBootstrap(speaker, self.config.experiments.resamples, seed, among)
 
     def measure(self, interval: Interval, **what: Any) -> Measurement:
         """A record of this run from an interval."""
@@ -180,7 +179,8 @@ class Run:
         self.histories[name] = history
         return model.eval()
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` makes, made once per run and key."""
         if key not in self._cache:
             self._cache[key] = make()
         return self._cache[key]

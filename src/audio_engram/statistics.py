@@ -31,8 +31,12 @@ class SpeakerBootstrap:
     out so that few speakers give the width of a t interval, where plain percentiles are too narrow.
     """
 
-    def __init__(self, speaker: Int[Tensor, " N"], resamples: int = 2000, seed: int = 0) -> None:
-        names, self.index = speaker.unique(return_inverse=True)
+    def __init__(
+        self, speaker: Int[Tensor, " N"], resamples: int = 2000, seed: int = 0, among: Int[Tensor, " P"] | None = None
+    ) -> None:
+        """`among` names all speakers that are drawn, so that samples in which some of them are missing stay paired."""
+        names = speaker.unique() if among is None else among.unique()
+        self.index = torch.searchsorted(names, speaker.contiguous())
         self.n_speakers = len(names)
         generator = torch.Generator().manual_seed(seed)
         draws = torch.randint(self.n_speakers, (resamples, self.n_speakers), generator=generator)

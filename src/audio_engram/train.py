@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from audio_engram import checkpoint
-from audio_engram.config import TrainConfig
+from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
+from audio_engram.dynamics.heads import Start
 from audio_engram.dynamics.model import DynamicsModel, training_precision
 from audio_engram.errors import NumericalError, UsageError
 from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
@@ -162,12 +163,18 @@ class _Training:
         checkpoint.save(path, {f"best.{k}": v for k, v in self.best.items()}, self._note())
 
     def _note(self) -> dict[str, object]:
-        return {"history": vars(self.history), "train": self.config.model_dump(mode="json"), "seed": self.seed}
+        return {
+            "history": vars(self.history),
+            "train": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "model": describe(self.model),
+        }
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state."""
         tensors, note = checkpoint.load(path)
-        if note["train"] != self.config.model_dump(mode="json") or note["seed"] != self.seed:
+        mine = self._note()
+        if any(note.get(key) != mine[key] for key in ("train", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
         self.history = History(**note["history"])
         self.best = _prefixed(tensors, "best.")
@@ -181,6 +188,30 @@ class _Training:
         groups = self.optimizer.state_dict()["param_groups"]
         groups[0]["lr"] = self.history.learning_rate
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def describe(model: DynamicsModel) -> dict[str, object]:
+    """What must be known beside the weights to build the model again."""
+    return {
+        "kind": model.kind,
+        "config": model.config.model_dump(mode="json"),
+        "dim": len(model.data_loc),
+        "n_features": model.n_features,
+    }
+
+
+def load_model(path: Path) -> DynamicsModel:
+    """The model of a checkpoint, ready to predict; it knows the standardisation of its latents.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    tensors, note = checkpoint.load(path)
+    known = note["model"]
+    blank = Start(torch.zeros(known["dim"]), torch.ones(known["dim"]), 1.0, 0.0, 1.0)
+    model = DynamicsModel(known["kind"], ModelConfig(**known["config"]), blank, known["n_features"])
+    model.load_state_dict(_prefixed(tensors, "best."))
+    return model.eval()
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ PRIORS = {
     "The representation makes more than a twofold difference": (0.65, "representation", ""),
 }
 
+NOT_RUN = "was not run."
 GAPS = {
     "robust": "Free-running models keep most of it.",
     "no advantage": "Models have no advantage to lose in a rollout.",
@@ -47,7 +48,7 @@ def _turn_stability(finding: Finding | None) -> Turn:
 
 def _turn(question: str, finding: Finding | None, experiment: str) -> Turn:
     if finding is None:
-        return Turn(question=question, answer="open", because=f"experiment {experiment} was not run.")
+        return Turn(question=question, answer="open", because=f"experiment {experiment} {NOT_RUN}")
     answers: dict[Verdict, str] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}
     return Turn.model_validate({"question": question, "answer": answers[finding.verdict], "because": finding.words})
 
@@ -84,6 +85,8 @@ def _advice(path: list[Turn]) -> str:
             "The factorised head does not bring stability as it stands. Next: set model.concentration=coupled and "
             "model.magnitude_components=2; if that does not help either, compare representations."
         )
+    if any(turn.because.endswith(NOT_RUN) for turn in path):
+        return "The tree asks for experiments that were not run: run `engram run` with all of them."
     return "The interval straddles the threshold: add speakers until it does not, then read the tree again."
 
 

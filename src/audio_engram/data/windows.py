@@ -47,7 +47,8 @@ class Segment:
     def to(self, device: torch.device) -> "Segment":
         """The same segment on another device."""
         tensors = (self.context, self.future, self.valid, self.speaker)
-        return Segment(*(tensor.to(device) for tensor in tensors), describe=self.describe)
+        context, future, valid, speaker = (tensor.to(device) for tensor in tensors)
+        return Segment(context, future, valid, speaker, self.describe)
 
 
 class Windows:

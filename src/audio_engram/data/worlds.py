@@ -90,7 +90,8 @@ class AR(World):
     """
 
     name, dim = "ar", 16
-    radius, angle = 0.97, 0.35
+    radius, angle = 0.99, 0.35
+    frames = 1000
 
     def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
         """A stationary stretch of the process."""

@@ -24,13 +24,18 @@ from audio_engram.dynamics.baselines import Baseline
 
 @dataclass(frozen=True)
 class Start:
-    """Where a head starts: the AR(1) baseline (`last`, `scale`), its mean cosine and the law of log m."""
+    """Where a head starts: the AR(1) baseline (`last`, `scale`), its mean cosine and the law of log m.
+
+    `data_loc` and `data_scale` standardise raw latents; a model keeps them, so that its file is enough to use it.
+    """
 
     last: Float[Tensor, " D"]
     scale: Float[Tensor, " D"]
     concentration: float
     log_magnitude: float
     log_spread: float
+    data_loc: Float[Tensor, " D"] | None = None
+    data_scale: Float[Tensor, " D"] | None = None
 
 
 class Head(nn.Module, ABC):
@@ -76,11 +81,14 @@ class MixtureHead(Head):
 class PolarHead(Head):
     """Von Mises-Fisher direction times (mixture of) log-normal magnitude."""
 
+    centre: Tensor
+    log_concentration: Tensor
+
     def __init__(self, config: ModelConfig, start: Start) -> None:
         self.n_outputs = len(start.last) + 2 + 3 * config.magnitude_components
         super().__init__(config, start)
-        self._magnitude = (start.log_magnitude, log(start.log_spread))
-        self._log_concentration = log(start.concentration)
+        self.register_buffer("centre", torch.tensor([start.log_magnitude, log(start.log_spread)]))
+        self.register_buffer("log_concentration", torch.tensor(log(start.concentration)))
         if config.concentration == "coupled":
             self.log_m_scale = nn.Parameter(torch.tensor(start.log_magnitude))
 
@@ -89,14 +97,14 @@ class PolarHead(Head):
         direction, concentration, magnitude = raw.split([self.dim, 2, 3 * self.config.magnitude_components], dim=1)
         towards = self.last * last + self.scale * direction
         loc = nn.functional.normalize(towards, dim=1, eps=1e-12)
-        log_kappa = (self._log_concentration + concentration[:, 0]).clamp(-7.0, 14.0)
+        log_kappa = (self.log_concentration + concentration[:, 0]).clamp(-7.0, 14.0)
         law = self._law(magnitude)
         if self.config.concentration == "coupled":
             return Polar(loc, CoupledConcentration(log_kappa, self.log_m_scale.exp()), law)
         return Polar(loc, log_kappa.exp(), law)
 
     def _law(self, raw: Float[Tensor, "B M"]) -> LogNormal | LogNormalMixture:
-        centre, log_spread = self._magnitude
+        centre, log_spread = self.centre
         n = self.config.magnitude_components
         loc, spread, logits = raw.split([n, n, n], dim=1)
         loc = centre + loc
@@ -135,4 +143,6 @@ def measure_start(windows: Windows, ar1: Baseline) -> Start:
         concentration=float(concentration_from_mean_cosine(cosine, windows.frames.dim)),
         log_magnitude=float(values.mean()),
         log_spread=float(values.std().clamp(min=1e-3)),
+        data_loc=windows.frames.loc,
+        data_scale=windows.frames.scale,
     )

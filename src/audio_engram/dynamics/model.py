@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from audio_engram.config import ModelConfig
 from audio_engram.distributions import DeltaDistribution
-from audio_engram.dynamics.heads import HEADS, Head, Start
+from audio_engram.dynamics.heads import HEADS, Start
 from audio_engram.errors import UsageError
 from audio_engram.seeds import generator_for
 
@@ -34,13 +34,22 @@ class DynamicsModel(nn.Module):
     """`forward(context)` is the distribution of the next increment, in standardised space.
 
     The head starts at the diagonal AR(1) baseline, so that what is learned is what that baseline does not know.
-    `precision` is the autocast type of the linear layers; distributions are always evaluated outside autocast.
+    `data_loc` and `data_scale` are what raw latents were standardised by. `precision` is the autocast type of the
+    linear layers in training; distributions are always evaluated outside autocast.
     """
 
-    def __init__(self, trunk: Trunk, head: Head, n_features: int, precision: torch.dtype) -> None:
+    data_loc: Tensor
+    data_scale: Tensor
+
+    def __init__(self, kind: str, config: ModelConfig, start: Start, n_features: int = 0) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head
-        self.n_features, self.precision = n_features, precision
+        self.kind, self.config, self.n_features = kind, config, n_features
+        self.precision = torch.float32
+        dim = len(start.last)
+        self.trunk = Trunk(config.context * dim + n_features, config)
+        self.head = HEADS[kind](config, start)
+        self.register_buffer("data_loc", torch.zeros(dim) if start.data_loc is None else start.data_loc.clone())
+        self.register_buffer("data_scale", torch.ones(dim) if start.data_scale is None else start.data_scale.clone())
 
     def forward(
         self, context: Float[Tensor, "B W D"], utterance: Float[Tensor, "B F"] | None = None
@@ -69,11 +78,9 @@ def make_model(kind: str, config: ModelConfig, start: Start, seed: int, n_featur
     """
     if kind not in HEADS:
         raise UsageError(f"model {kind}: no such head: use one of {', '.join(HEADS)}")
-    trunk = Trunk(config.context * len(start.last) + n_features, config)
-    head = HEADS[kind](config, start)
-    model = DynamicsModel(trunk, head, n_features, torch.float32)
+    model = DynamicsModel(kind, config, start, n_features)
     _initialise(model, seed)
-    return model
+    return model.eval()
 
 
 def training_precision(name: str, device: torch.device) -> torch.dtype:

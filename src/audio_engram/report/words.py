@@ -66,8 +66,14 @@ METRICS = {
     "state_error_difference": Metric("difference of state errors", "", "Negative: the first model is closer."),
     "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
     "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
-    "part_mean_reversion": Metric("mean reversion", "nats/frame", "What the best AR(1) gains."),
-    "part_shape": Metric("shape", "nats/frame", "What a better-shaped density gains without any context."),
+    "part_mean_reversion": Metric(
+        "mean reversion",
+        "nats/frame",
+        "What differencing alone makes predictable: the state marginal against the increment marginal.",
+    ),
+    "part_shape": Metric(
+        "shape", "nats/frame", "What a better-shaped density gains: the same head on frames shuffled across utterances."
+    ),
     "part_static": Metric("static", "nats/frame", "Who speaks and how loud: what order in time does not carry."),
     "part_dynamics": Metric("dynamics", "nats/frame", "What only the order of the frames carries."),
 }
