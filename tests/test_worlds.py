@@ -141,7 +141,7 @@ def test_ar_rollout_mean_is_the_power_of_the_matrix():
         power = torch.linalg.matrix_power(process.matrix(), s + 1)
         torch.testing.assert_close(rolled[:, s], z @ power.T)
     assert process.rollout_error(3)[0] == pytest.approx(sqrt(process.dim * (1 - process.radius**2)))
-    assert process.rollout_error(500)[-1] == pytest.approx(sqrt(process.dim), rel=1e-6)
+    assert process.rollout_error(1000)[-1] == pytest.approx(sqrt(process.dim), rel=1e-6)
 
 
 def test_noise_says_what_science_says():
