@@ -122,7 +122,8 @@ def injection(records: Measurements, name: str) -> list[Figure]:
             if drawn:
                 panels.append((line_panel(title, f"{name}-{metric}-{model}", drawn, look), drawn))
     shown = figure(
-        f"Rollouts with the true state injected. {INTERVALS} Dotted uprights are the injections of mode B.",
+        f"Rollouts with the true state injected. {INTERVALS} Dotted uprights are the injections of mode B; "
+        "what falls below a thousandth of the largest value leaves a logarithmic panel.",
         panels,
     )
     return shown + recovery(records.select(metric="recovery"), f"{name}-recovery")

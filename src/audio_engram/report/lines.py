@@ -21,6 +21,7 @@ DASHES = {
 }
 LINEAR_TO = 100.0
 EXPLODED = 30.0
+DEEPEST = 1e-3  # of the largest value: below it a log axis would be drawn for what has long vanished
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def common_limits(records: Sequence[Measurement], scale: str) -> tuple[float, fl
     if not ends or min(ends) == max(ends) or (scale == "log" and min(ends) <= 0):
         return None
     if scale == "log":
-        return min(ends) / 1.1, max(ends) * 1.1
+        return max(min(ends) / 1.1, max(ends) * DEEPEST), max(ends) * 1.1
     room = 0.05 * (max(ends) - min(ends))
     return min(ends) - room, max(ends) + room
 
