@@ -22,7 +22,7 @@ RANKS = (
     ("forcing", "rollout"),
     ("losses", "train", "checkpoint"),
     ("metrics", "statistics", "measurements", "decision", "tree"),
-    ("runs", "caveats"),
+    ("run_folder", "runs", "caveats"),
     ("experiments",),
     ("listening",),
     ("report",),

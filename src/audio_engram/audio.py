@@ -6,7 +6,6 @@ compared with what is there.
 
 import hashlib
 import io
-import os
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audio_engram.data.publish import published
 from audio_engram.errors import DataError, NumericalError, UsageError
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
@@ -63,6 +63,7 @@ def write_audio(path: str | Path, audio: Float[Tensor, " T"], sample_rate: int) 
 
     Raises:
         UsageError: another suffix, or a place that cannot be written.
+        DataError: the disk is full.
         NumericalError: samples that are not finite.
     """
     path = Path(path)
@@ -73,13 +74,8 @@ def write_audio(path: str | Path, audio: Float[Tensor, " T"], sample_rate: int) 
     pcm = (audio.detach().cpu().double() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
     buffer = io.BytesIO()
     soundfile.write(buffer, pcm, sample_rate, format=FORMATS[path.suffix.lower()], subtype="PCM_16")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with published(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
 
 
 def file_sample_rate(path: str | Path) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from audio_engram.data.publish import published
@@ -13,9 +13,15 @@ from audio_engram.errors import DataError
 
 
 def save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """Write atomically; the note travels in the file's header, so that the two cannot disagree."""
+    """Write atomically; the note travels in the file's header, so that the two cannot disagree.
+
+    Raises:
+        DataError: if the disk is full.
+    """
+    # Through memory, because save_file hides the disk's error number in a message of its own.
+    data = to_bytes({k: v.contiguous() for k, v in tensors.items()}, {"note": json.dumps(note)})
     with published(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"note": json.dumps(note)})
+        temporary.write_bytes(data)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,12 +3,11 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from audio_engram import __version__
 from audio_engram.config import Config, read_config
@@ -37,8 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the exit code of a wrong option."""
+        self.exit(UsageError.exit_code, f"engram: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="engram",
         description="Find out why a continuous-latent audio model drifts or freezes. "
         "`engram run` without arguments is the demo.",
@@ -147,13 +154,13 @@ def _demo_config(options: argparse.Namespace) -> Path | None:
 
 def _open_run(options: argparse.Namespace) -> "Run":
     config = _config(options)
-    folder = options.out or Path("runs") / _folder_name(config)
-    # Before the first import of PyTorch, so that a wrong option costs no time.
-    if options.overwrite and (folder / "config.toml").exists():
-        shutil.rmtree(folder)
+    # After the configuration is read: a wrong option need not wait for PyTorch.
+    from audio_engram.experiments import check_names
     from audio_engram.runs import Run
 
-    return Run(folder, config, resume=options.resume)
+    check_names(config.experiments.names)
+    folder = options.out or Path("runs") / _folder_name(config)
+    return Run(folder, config, resume=options.resume, overwrite=options.overwrite)
 
 
 def _folder_name(config: Config) -> str:
@@ -196,6 +203,9 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError("--lag and --unroll count frames: give 1 or more")
     if options.unroll > 1 and options.lag > 1:
         raise UsageError("--unroll trains next-step prediction: leave --lag at 1")
+    from audio_engram.dynamics.model import check_kind
+
+    check_kind(options.model)
     run = _open_run(options)
     if options.unroll > 1:
         run.unrolled_model(options.model, options.unroll)

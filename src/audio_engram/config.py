@@ -127,9 +127,11 @@ def read_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
         UsageError: for an unreadable file, an unknown key (with the near miss) or a value of the wrong type.
     """
     values = _read_toml(path) if path else {}
+    # The file by itself first, so that a message names the file or the setting, whichever it is.
+    config = make_config(values, where=str(path))
     for setting in settings:
         _apply(values, setting)
-    return make_config(values, where=str(path) if path else "settings")
+    return make_config(values, where="settings") if settings else config
 
 
 def make_config(values: dict[str, Any], where: str = "config") -> Config:

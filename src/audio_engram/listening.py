@@ -10,9 +10,9 @@ from torch import Tensor
 
 from audio_engram.audio import rms_db, write_audio
 from audio_engram.codecs.base import Codec
-from audio_engram.data.corpus import CorpusItem, open_corpus
+from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.frames import Frames
-from audio_engram.data.publish import publish_text
+from audio_engram.data.publish import make_folder, publish_text
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.runs import Run
@@ -33,11 +33,11 @@ class _Sound:
 def listen(run: Run) -> list[dict[str, object]]:
     """Write the sounds of a few test utterances and an index of them; a world has none."""
     codec = run.codec
-    if codec is None or not codec.playable:
+    if codec is None or run.corpus is None or not codec.playable:
         return []
     folder = run.folder / "audio"
-    folder.mkdir(exist_ok=True)
-    items = {item.id: item for item in open_corpus(run.config.data.corpus).items}
+    make_folder(folder)
+    items = {item.id: item for item in run.corpus.items}
     index = []
     for number, utterance in enumerate(_chosen(run)):
         run.log(f"audio: {utterance}")

@@ -15,7 +15,7 @@ from typing import Any
 from audio_engram.caveats import caveats
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
-from audio_engram.experiments import EXPERIMENTS, check_names
+from audio_engram.experiments import EXPERIMENTS, check_lengths, check_names
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.page import write_report
@@ -53,6 +53,7 @@ def climb(run: Run, command: str = "") -> Decision:
     stages = Stages(run)
     with stages.stage("encode"):
         run.frames()
+    check_lengths(run)
     measured: list[Measurement] = []
     findings: list[Finding] = []
     for name in names:

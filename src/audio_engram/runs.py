@@ -14,20 +14,21 @@ from jaxtyping import Int
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, load_codec
-from audio_engram.config import Config, TrainConfig, read_config
-from audio_engram.data.corpus import open_corpus
+from audio_engram.config import Config, TrainConfig
+from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.frames import Frames, load_frames
-from audio_engram.data.publish import publish_text
+from audio_engram.data.publish import make_folder
 from audio_engram.data.splits import split_speakers
 from audio_engram.data.store import LatentStore
-from audio_engram.data.windows import Windows
+from audio_engram.data.windows import Windows, check_length
 from audio_engram.data.worlds import World, world, write_world
 from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement
+from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
 from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.train import History, fit
@@ -43,15 +44,31 @@ def to_stderr(line: str) -> None:
 class Run:
     """One configuration in one folder. Everything it makes is kept there and found again by `resume`.
 
+    `overwrite` deletes the run that stands there first, and nothing that a run did not write.
+
     Raises:
-        UsageError: if the folder holds a run of another configuration, or a run and `resume` is False.
+        UsageError: if the folder holds a run of another configuration, a run and `resume` is False, or other files
+            under a run's names; for an unknown device, world, corpus or codec.
+        DataError: if there is no such corpus.
+        MissingError: if the codec's package or weights are not there.
     """
 
-    def __init__(self, folder: Path | str, config: Config, resume: bool = True, log: Log = to_stderr) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        config: Config,
+        resume: bool = True,
+        log: Log = to_stderr,
+        overwrite: bool = False,
+    ) -> None:
         self.folder, self.config, self.log = Path(folder), config, log
         self.histories: dict[str, History] = {}
         self._cache: dict[tuple[Any, ...], Any] = {}
-        _claim(self.folder, config, resume)
+        # Whatever is wrong with these must show before anything is deleted or written.
+        _ = self.device, self.codec, self.corpus
+        if overwrite:
+            clear(self.folder)
+        claim(self.folder, config, resume)
 
     @cached_property
     def device(self) -> torch.device:
@@ -70,19 +87,28 @@ class Run:
         return None if self.world else load_codec(self.config.codec).to(self.device).eval()
 
     @cached_property
+    def corpus(self) -> Corpus | None:
+        """The recordings; a world has none."""
+        return None if self.world else open_corpus(self.config.data.corpus)
+
+    @cached_property
     def store(self) -> LatentStore:
         """The latents, extracted on first use."""
         folder = self.folder / "latents"
         if self.world is not None:
             return write_world(self.world, self.config.seed, folder)
         assert self.codec is not None
+        assert self.corpus is not None
         settings = ExtractConfig(max_failed=self.config.data.max_failed)
-        return extract(open_corpus(self.config.data.corpus), self.codec, folder, settings)
+        return extract(self.corpus, self.codec, folder, settings)
 
     @cached_property
     def split_of(self) -> dict[str, str]:
         """The split of each speaker."""
         data = self.config.data
+        if self.corpus is not None:
+            # Too few speakers must not show after the hours of encoding; who counts is known only then.
+            split_speakers(dict.fromkeys(self.corpus.speakers, 1), data.validation, data.test)
         return dict(
             split_speakers(self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share)
         )
@@ -97,7 +123,8 @@ class Run:
 
         def make() -> Frames:
             if data == "real":
-                return load_frames(self.store, self.split_of)
+                split_of = self.split_of
+                return load_frames(self.store, split_of)
             where = data.removeprefix("shuffled_")
             if where not in ("within", "across"):
                 raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
@@ -111,6 +138,10 @@ class Run:
             ("windows", split, steps, data),
             lambda: Windows(self.frames(data), split, self.config.model.context, steps),
         )
+
+    def check_length(self, split: str, steps: int, setting: str) -> None:
+        """Raises: DataError naming the `setting` that asks for more steps than any utterance of the split has."""
+        check_length(self.frames(), split, self.config.model.context, steps, setting)
 
     def baseline(self, name: BaselineName, lag: int = 1, data: str = "real") -> Baseline:
         """A trivial baseline, fitted on the training split."""
@@ -130,6 +161,9 @@ class Run:
         """The lag-1 model trained further, over `unroll` steps on its own states."""
 
         def make() -> DynamicsModel:
+            # Cut first: audio too short for this many steps must not show after the hours of the lag-1 model.
+            for split in ("train", "validation"):
+                self.windows(split, unroll)
             model = self._new_model(kind, 1, "real", False)
             model.load_state_dict(self.model(kind).state_dict())
             settings = self.config.experiments
@@ -167,7 +201,7 @@ class Run:
         steps, data = cut
         windows = self.windows("train", steps, data), self.windows("validation", steps, data)
         folder = self.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         history = fit(
             model,
             windows,
@@ -215,24 +249,3 @@ def find_device(name: str) -> torch.device:
     if name not in ("cpu", "cuda"):
         raise UsageError(f"device {name}: use auto, cpu or cuda")
     return torch.device(name)
-
-
-def _claim(folder: Path, config: Config, resume: bool) -> None:
-    path = folder / "config.toml"
-    if path.exists():
-        if not resume:
-            raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
-        if read_config(path) != config:
-            raise UsageError(
-                f"{folder}: holds a run of another configuration ({_difference(read_config(path), config)}): "
-                "use --overwrite or another --out"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    publish_text(path, config.toml())
-
-
-def _difference(old: Config, new: Config) -> str:
-    left, right = old.toml().splitlines(), new.toml().splitlines()
-    changed = [f"{a.strip()} there, {b.strip()} here" for a, b in zip(left, right, strict=False) if a != b]
-    return "; ".join(changed[:2]) or "another version wrote it"

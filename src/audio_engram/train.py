@@ -23,6 +23,7 @@ from audio_engram.seeds import generator_for
 SAVE_EVERY = 15.0  # seconds; when it is saved does not change what is computed
 MAX_VALIDATION = 8192
 FACTOR = 0.5
+STANDARDISATION = ("data_loc", "data_scale")
 
 Progress = Callable[[str], None]
 
@@ -176,6 +177,8 @@ class _Training:
         mine = self._note()
         if any(note.get(key) != mine[key] for key in ("train", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
+        if not all(torch.equal(tensors[f"best.{k}"].cpu(), getattr(self.model, k).cpu()) for k in STANDARDISATION):
+            raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
         self.history = History(**note["history"])
         self.best = _prefixed(tensors, "best.")
         if self.history.finished:

@@ -180,7 +180,7 @@ def _refuse_too_many_failures(store: LatentStore, max_failed: float) -> None:
         raise DataError(
             f"{counts.failed} of {counts.found} items failed, more than data.max_failed = {max_failed:g};"
             f" first {failures[0].id}: {failures[0].reason}; all reasons stand in {where}:"
-            f" mend the files and remove {store.path}, or raise data.max_failed"
+            f" mend the files, remove {store.path} and go on with --resume, or raise data.max_failed"
         )
     if counts.ok == 0:
         first = store.manifest.problems[0]

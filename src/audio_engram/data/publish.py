@@ -3,19 +3,19 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from audio_engram.errors import DataError
+from audio_engram.errors import DataError, EngramError, UsageError
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` at a good end, else remove it.
 
-    Raises: DataError when the disk is full.
+    Raises: DataError when the disk is full, UsageError when the place cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -23,13 +23,28 @@ def published(path: Path) -> Iterator[Path]:
         _reach_the_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise DataError(
-            f"disk full while writing {path}; free some space and run again, finished work is kept"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing is there to remove
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> EngramError:
+    """The one line for a place that could not be written."""
+    if error.errno in FULL:
+        return DataError(f"disk full while writing {path} ({error.strerror}); free some space and go on with --resume")
+    return UsageError(f"{path}: cannot be written ({error.strerror}); choose another place with --out")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Raises: DataError when the disk is full, UsageError when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def publish_text(path: Path, text: str) -> None:

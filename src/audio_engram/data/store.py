@@ -26,7 +26,7 @@ from audio_engram.data.manifest import (
     read_manifest,
     utterance_lines,
 )
-from audio_engram.data.publish import publish_text, remove_leftovers
+from audio_engram.data.publish import make_folder, publish_text, remove_leftovers
 from audio_engram.data.shards import (
     DTYPES,
     check_shard,
@@ -192,7 +192,7 @@ class StoreWriter:
         return LatentStore.open(self.path)
 
     def _start(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         remove_leftovers(self.path)
         if not (self.path / MANIFEST).exists():
             if any(self.path.iterdir()):

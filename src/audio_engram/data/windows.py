@@ -62,13 +62,8 @@ class Windows:
 
     def __init__(self, frames: Frames, split: str, context: int, steps: int) -> None:
         self.frames, self.split, self.context, self.steps = frames, split, context, steps
+        check_length(frames, split, context, steps)
         self.starts = _starts(frames, split, context + steps)
-        if len(self.starts) == 0:
-            longest = int(frames.offsets.diff().max())
-            raise DataError(
-                f"{split} split: no utterance has {context + steps} frames ({context} of context + {steps} "
-                f"steps; the longest has {longest}): use longer audio, a smaller model.context or fewer steps"
-            )
         self._sums = _UtteranceSums(frames)
 
     def __len__(self) -> int:
@@ -115,6 +110,21 @@ class Windows:
         """At most `most` indices, spread evenly over the split, the same in every call."""
         n = min(most, len(self))
         return torch.linspace(0, len(self) - 1, n, dtype=torch.float64).round().long().unique()
+
+
+def check_length(frames: Frames, split: str, context: int, steps: int, setting: str = "the lag or unrolling") -> None:
+    """Refuse a split without a single segment; `setting` names what asks for so many steps.
+
+    Raises:
+        DataError: if no utterance of the split is long enough.
+    """
+    mine = frames.in_split(split)[frames.offsets[:-1]]
+    longest = int(frames.offsets.diff()[mine].max()) if mine.any() else 0
+    if longest < context + steps:
+        raise DataError(
+            f"{split} split: no utterance has {context + steps} frames ({context} of context + {steps} steps for "
+            f"{setting}; the longest has {longest}): use longer audio, or lower model.context or {setting}"
+        )
 
 
 class _UtteranceSums:

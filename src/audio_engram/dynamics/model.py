@@ -70,14 +70,19 @@ class DynamicsModel(nn.Module):
         return self.head.distribution(raw.float(), context[:, -1])
 
 
+def check_kind(kind: str) -> None:
+    """Raises: UsageError for a head that does not exist."""
+    if kind not in HEADS:
+        raise UsageError(f"model {kind}: no such head: use one of {', '.join(HEADS)}")
+
+
 def make_model(kind: str, config: ModelConfig, start: Start, seed: int, n_features: int = 0) -> DynamicsModel:
     """Build `mdn`, `vmf` or `magnitude` (uniform direction) for D dimensions, reproducibly from a seed.
 
     Raises:
         UsageError: for an unknown kind.
     """
-    if kind not in HEADS:
-        raise UsageError(f"model {kind}: no such head: use one of {', '.join(HEADS)}")
+    check_kind(kind)
     model = DynamicsModel(kind, config, start, n_features)
     _initialise(model, seed)
     return model.eval()

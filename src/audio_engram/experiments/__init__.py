@@ -5,6 +5,7 @@ from collections.abc import Callable
 from audio_engram.errors import UsageError
 from audio_engram.experiments.factorisation import factorisation
 from audio_engram.experiments.injection import injection
+from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.magnitude import magnitude
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
 __all__ = [
     "EXPERIMENTS",
     "Outcome",
+    "check_lengths",
     "check_names",
     "factorisation",
     "injection",

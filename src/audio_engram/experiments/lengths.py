@@ -1,0 +1,37 @@
+"""How many frames after a context the experiments ask for, checked before the first of them trains a model."""
+
+from collections.abc import Iterator
+
+from audio_engram.config import Config
+from audio_engram.data.frames import SPLITS
+from audio_engram.experiments.magnitude import CLEAN_LAG
+from audio_engram.runs import Run
+
+Need = tuple[str, int, tuple[str, ...]]
+"""Where it is configured, the steps, and the splits that must have them."""
+
+
+def check_lengths(run: Run) -> None:
+    """Refuse recordings that are too short for what a later experiment needs.
+
+    Raises:
+        DataError: naming the setting to lower.
+    """
+    for setting, steps, splits in needs(run.config):
+        for split in splits:
+            run.check_length(split, steps, setting)
+
+
+def needs(config: Config) -> Iterator[Need]:
+    """The longest runs of frames that the configured experiments cut."""
+    settings, names = config.experiments, set(config.experiments.names)
+    if names & {"predictability", "magnitude"}:
+        yield "experiments.lags", max(settings.lags), SPLITS
+        yield "experiments.surrogate_lags", max((1, *settings.surrogate_lags)), SPLITS
+    if "magnitude" in names:
+        yield "experiment magnitude", CLEAN_LAG, SPLITS
+    if names & {"factorisation", "injection"}:
+        yield "experiments.steps", settings.steps, ("validation", "test") if "factorisation" in names else ("test",)
+    if "factorisation" in names:
+        yield "experiments.ceiling_lags", max(settings.ceiling_lags), SPLITS
+        yield "experiments.unrolls", max((1, *settings.unrolls)), ("train", "validation")

@@ -1,0 +1,97 @@
+"""The folder of a run: whose it is, and which of its files may be deleted."""
+
+import tomllib
+from pathlib import Path
+
+from audio_engram.config import Config, read_config
+from audio_engram.data.publish import make_folder, publish_text, remove_leftovers, unwritable
+from audio_engram.errors import UsageError
+
+CONFIG = "config.toml"
+FOLDERS = ("latents", "checkpoints", "audio")
+WRITTEN = (
+    "latents/manifest.json",
+    "latents/utterances.jsonl",
+    "latents/shard-*.safetensors",
+    "checkpoints/*.safetensors",
+    "measurements.json",
+    "decision.json",
+    "training.json",
+    "provenance.json",
+    "audio/*.flac",
+    "audio/index.json",
+    "report.html",
+    CONFIG,
+)
+"""All that a run writes, the configuration last: while it stands the folder is known to be a run's."""
+
+
+def claim(folder: Path, config: Config, resume: bool) -> None:
+    """Make the folder this configuration's, or find that it is.
+
+    Raises:
+        UsageError: the folder holds a run and `resume` is False, a run of another configuration, or the files of
+            something else under a run's names.
+    """
+    if is_run(folder):
+        _go_on(folder, config, resume)
+    elif foreign := [name for name in WRITTEN if any(folder.glob(name))]:
+        raise UsageError(f"{folder}: holds {foreign[0]} but no run of this program: choose another --out")
+    make_folder(folder)
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        remove_leftovers(place)
+    # A raised limit on failures changes no number, so it is taken over.
+    if not is_run(folder) or read_config(folder / CONFIG) != config:
+        publish_text(folder / CONFIG, config.toml())
+
+
+def clear(folder: Path) -> None:
+    """Delete what a run wrote in a folder, and nothing else.
+
+    Raises:
+        UsageError: the folder holds files, but no run, or cannot be changed.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_run(folder):
+        raise UsageError(f"{folder}: is no run's folder, so --overwrite deletes nothing there: choose another --out")
+    try:
+        for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+            path.unlink()
+        for path in [folder / name for name in FOLDERS]:
+            remove_leftovers(path)
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run's configuration stands in the folder, be it of another version."""
+    try:
+        values = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+    sections = {name for name, value in Config().model_dump().items() if isinstance(value, dict)}
+    return {name for name, value in values.items() if isinstance(value, dict)} >= sections
+
+
+def _go_on(folder: Path, config: Config, resume: bool) -> None:
+    if not resume:
+        raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
+    there = read_config(folder / CONFIG)
+    if _deciding(there) != _deciding(config):
+        raise UsageError(
+            f"{folder}: holds a run of another configuration ({_difference(there, config)}): "
+            "use --overwrite or another --out"
+        )
+
+
+def _deciding(config: Config) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"max_failed": 0.0})})
+
+
+def _difference(old: Config, new: Config) -> str:
+    left, right = old.toml().splitlines(), new.toml().splitlines()
+    changed = [f"{a.strip()} there, {b.strip()} here" for a, b in zip(left, right, strict=False) if a != b]
+    return "; ".join(changed[:2]) or "another version wrote it"
