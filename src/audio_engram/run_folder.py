@@ -55,6 +55,10 @@ def clear(folder: Path) -> None:
         return
     if not is_run(folder):
         raise UsageError(f"{folder}: is no run's folder, so --overwrite deletes nothing there: choose another --out")
+    ours = {path for pattern in WRITTEN for path in folder.glob(pattern)}
+    if foreign := [path for path in (folder / "latents").glob("[!.]*") if path not in ours]:
+        # A latent store would be refused beside it, and then the old one were gone for nothing.
+        raise UsageError(f"{foreign[0]}: was not written by a run, so --overwrite deletes nothing here: move it away")
     try:
         for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
@@ -79,7 +83,13 @@ def is_run(folder: Path) -> bool:
 def _go_on(folder: Path, config: Config, resume: bool) -> None:
     if not resume:
         raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
-    there = read_config(folder / CONFIG)
+    try:
+        there = read_config(folder / CONFIG)
+    except UsageError as error:
+        reason = str(error).partition(": known keys")[0]
+        raise UsageError(
+            f"{folder}: holds a run of another version ({reason}): use --overwrite or another --out"
+        ) from None
     if _deciding(there) != _deciding(config):
         raise UsageError(
             f"{folder}: holds a run of another configuration ({_difference(there, config)}): "

@@ -16,7 +16,7 @@ from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
 from audio_engram.dynamics.heads import Start
 from audio_engram.dynamics.model import DynamicsModel, training_precision
-from audio_engram.errors import NumericalError, UsageError
+from audio_engram.errors import DataError, NumericalError, UsageError
 from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
 from audio_engram.seeds import generator_for
 
@@ -177,11 +177,20 @@ class _Training:
         mine = self._note()
         if any(note.get(key) != mine[key] for key in ("train", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
-        if not all(torch.equal(tensors[f"best.{k}"].cpu(), getattr(self.model, k).cpu()) for k in STANDARDISATION):
+        best = _prefixed(tensors, "best.")
+        if any(k in best and not torch.equal(best[k], getattr(self.model, k).cpu()) for k in STANDARDISATION):
             raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
-        self.history = History(**note["history"])
-        self.best = _prefixed(tensors, "best.")
-        if self.history.finished:
+        try:
+            self._take(tensors, best, History(**note["history"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            # Ours once, but a part is gone or has another shape.
+            reason = str(error).splitlines()[-1].strip()
+            raise DataError(f"checkpoint {path}: damaged ({reason}): delete it and run again with --resume") from None
+
+    def _take(self, tensors: dict[str, Tensor], best: dict[str, Tensor], history: History) -> None:
+        self.model.load_state_dict(best)
+        self.history, self.best = history, best
+        if history.finished:
             return
         self.model.load_state_dict(_prefixed(tensors, "model."))
         moments: dict[int, dict[str, Tensor]] = {}
@@ -189,7 +198,7 @@ class _Training:
             index, name = key.split(".", 1)
             moments.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
-        groups[0]["lr"] = self.history.learning_rate
+        groups[0]["lr"] = history.learning_rate
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
