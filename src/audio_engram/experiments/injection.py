@@ -42,16 +42,17 @@ def injection(run: Run) -> Outcome:
     }
     windows, index = rollout_segments(run, steps)
     reference = baseline_nll(run.baseline("increment"), windows, index)
-    for head in ("mdn", "vmf", "ar1"):
+    gaps: dict[str, _Gap] = {}
+    for head in ("ar1", "mdn", "vmf"):
         run.log(f"injection: modes A to D of {head}")
         model = run.baseline("ar1") if head == "ar1" else run.model(head)
         scores = score_rollouts(model, windows, index, masks, run.baseline("ar1").last)
         for mode, some in scores.items():
             outcome.measurements += measure_steps(run, some, reference, experiment="injection", model=head, mode=mode)
-        gap = _Gap(run, head, scores, reference, after)
-        outcome.measurements += gap.measurements()
-        if head != "ar1":
-            outcome.findings.append(gap.finding())
+        gaps[head] = _Gap(run, head, scores, reference, after)
+        outcome.measurements += gaps[head].measurements()
+    trivial = gaps.pop("ar1").kept_record()
+    outcome.findings += [gap.finding(trivial) for gap in gaps.values()]
     return outcome
 
 
@@ -85,8 +86,7 @@ class _Gap:
         return self.run.bootstrap(self.speaker[:, self._columns(steps)][keep]).ratio(*parts)
 
     def measurements(self) -> list[Measurement]:
-        found = [self._record("advantage_kept", self.kept(), mode="D")]
-        return found + [self._record("recovery", self.recovery(s), mode="B", step=s) for s in self.after]
+        return [self.kept_record()] + [self._record("recovery", self.recovery(s), mode="B", step=s) for s in self.after]
 
     def kept(self) -> Interval:
         """The share of mode A's advantage that mode D keeps over steps 2 to the last."""
@@ -96,16 +96,21 @@ class _Gap:
         """The share of what mode D lost at the next step that a true frame after this step brings back."""
         return self.ratio(("D", "B"), ("D", "A"), [after + 1])
 
-    def finding(self) -> Finding:
-        kept = self._record("advantage_kept", self.kept(), mode="D")
+    def kept_record(self) -> Measurement:
+        """`kept` as a record."""
+        return self._record("advantage_kept", self.kept(), mode="D")
+
+    def finding(self, trivial: Measurement) -> Finding:
+        """The label with its figures, beside what AR(1) keeps without having learned anything."""
+        kept = self.kept_record()
         label, verdict = self._classify(kept)
         steps = list(range(2, self.valid.shape[1] + 1))
         forced = self._record("delta_nll", self.mean("A", steps), mode="A")
         second = self._record("delta_nll", self.mean("D", [2]), mode="D")
         words = (
             f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the "
-            f"model's own state "
-            f"is fed back; share of the advantage kept {show(kept)}."
+            f"model's own state is fed back; share of the advantage kept {show(kept)}; "
+            f"AR(1) keeps {show(trivial)}."
         )
         return Finding(
             criterion=CRITERION,
