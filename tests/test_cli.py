@@ -215,3 +215,23 @@ def test_ctrl_c_leaves_with_130_and_what_is_finished_stays(tmp_path):
     assert "Traceback" not in err
     assert (tmp_path / "out/latents/shard-00000.safetensors").exists()
     assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_cannot_be_written_are_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "audio_engram", "codec", "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 3
+    assert done.stderr == "engram: disk full (No space left on device); free some space and go on with --resume\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "audio_engram", "codec", "list"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

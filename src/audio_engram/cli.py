@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from audio_engram import __version__
 from audio_engram.config import Config, read_config
-from audio_engram.errors import EngramError, MissingError, UsageError
+from audio_engram.data.publish import FULL
+from audio_engram.errors import DataError, EngramError, MissingError, UsageError
 
 if TYPE_CHECKING:
     from audio_engram.runs import Run
@@ -23,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.do(options) or 0)
+        code = int(options.do(options) or 0)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it can still be said that it failed
+        return code
     except EngramError as error:
         print(f"engram: {error}", file=sys.stderr)
         return error.exit_code
@@ -32,8 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPT
     except BrokenPipeError:
         # The reader of stdout has left (`engram ... | head`); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_stdout()
+        print(f"engram: disk full ({error.strerror}); free some space and go on with --resume", file=sys.stderr)
+        return DataError.exit_code
+
+
+def _drop_stdout() -> None:
+    """What is left in its buffer would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
