@@ -109,7 +109,7 @@ def test_utterance_features_do_not_know_the_target(steps):
     windows = Windows(make_frames([z], ["train"]), "train", 2, steps)
     for row, t in enumerate(windows.target.tolist()):
         other = z.clone()
-        other[t, 1:] += 50.0
+        other[t - steps + 1 : t + 1, 1:] += 50.0  # the target and every frame between it and the context
         changed = Windows(make_frames([other], ["train"]), "train", 2, steps)
         one, two = (w.gather(torch.tensor([row])).utterance for w in (windows, changed))
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)

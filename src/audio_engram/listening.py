@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
 
 import torch
@@ -70,12 +71,16 @@ def _one_utterance(run: Run, codec: Codec, folder: Path, item: CorpusItem, numbe
     z = z[: _n_frames(run) + run.config.model.context]
     original = item.audio(codec.sample_rate)[: len(z) * codec.hop]
     rows = [_write(folder, f"{number}-original", original, codec.sample_rate)]
-    rows[0] |= {"kind": "original", "label": "Original", "note": "the recording"}
+    rows[0] |= {"kind": "original", "label": "Original", "note": _both("the recording", rows[0])}
     for sound in _sounds(run, z):
         audio = decode(codec, sound.latents, frames)
         row = _write(folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate)
-        rows.append(row | {"kind": sound.kind, "label": sound.label, "note": sound.note})
+        rows.append(row | {"kind": sound.kind, "label": sound.label, "note": _both(sound.note, row)})
     return [row | {"group": item.id} for row in rows]
+
+
+def _both(note: str, row: dict[str, object]) -> str:
+    return "; ".join(str(part) for part in (note, row["note"]) if part)
 
 
 def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tensor, " T"]:
@@ -120,8 +125,12 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
 
 def _write(folder: Path, name: str, audio: Float[Tensor, " T"], sample_rate: int) -> dict[str, object]:
     path = folder / f"{name.replace(',', '').replace('%', '')}.flac"
-    write_audio(path, audio.clamp(-1, 1), sample_rate)
+    peak = float(audio.abs().max())
+    if peak > 1:  # rather quieter than clipped
+        audio = audio / peak
+    write_audio(path, audio, sample_rate)
     return {
+        "note": f"turned down by {20 * log10(peak):.1f} dB to fit" if peak > 1 else "",
         "file": path.name,
         "seconds": round(len(audio) / sample_rate, 3),
         "rms_db": round(float(rms_db(audio)), 2),

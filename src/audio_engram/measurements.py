@@ -90,9 +90,9 @@ class Measurements(Sequence[Measurement]):
         publish_text(path, f"[\n{lines}\n]\n")
 
     @classmethod
-    def read(cls, path: Path) -> "Measurements":
+    def read(cls, path: Path | str) -> "Measurements":
         """Read what `write` wrote."""
-        return cls(Measurement.model_validate(record) for record in json.loads(path.read_text()))
+        return cls(Measurement.model_validate(record) for record in json.loads(Path(path).read_text()))
 
     def _repr_html_(self) -> str:
         fields = ("experiment", "model", "data", "lag", "step", "mode", "metric", "value", "low", "high")

@@ -1,6 +1,6 @@
 """The decision tree of science.md, section 5, as far as the experiments at hand reach."""
 
-from audio_engram.decision import Decision, Finding, Prior, Turn, Verdict
+from audio_engram.decision import MIN_SPEAKERS, Decision, Finding, Prior, Turn, Verdict
 
 PRIORS = {
     "The factorised head keeps its direction in rollout": (0.60, "factorisation", "direction_cosine"),
@@ -14,8 +14,10 @@ NOT_RUN = "was not run."
 GAPS = {
     "robust": "Free-running models keep most of it.",
     "no advantage": "Models have no advantage to lose in a rollout.",
-    "one-step-catastrophic": "Free-running models lose all of it at the first step on their own states.",
+    "one-step-catastrophic": "Free-running models lose it at the first step on their own states, as regression to the "
+    "mean alone would have it.",
     "recoverable drift": "Free-running models drift, and one true frame brings them back.",
+    "undecided": "Whether free-running models keep it is undecided.",
     "drift": "Free-running models drift, and one true frame does not bring them back.",
 }
 
@@ -85,8 +87,15 @@ def _advice(path: list[Turn]) -> str:
             "The factorised head does not bring stability as it stands. Next: set model.concentration=coupled and "
             "model.magnitude_components=2; if that does not help either, compare representations."
         )
+    if path[1].because.endswith("no stability."):
+        return (
+            "State error cannot compare the heads, because one of them stands still. Train on sampled states, or judge "
+            "rollouts by whether they are still speech: listen to them below."
+        )
     if any(turn.because.endswith(NOT_RUN) for turn in path):
         return "The tree asks for experiments that were not run: run `engram run` with all of them."
+    if any("(no interval)" in turn.because for turn in path):
+        return f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least."
     return "The interval straddles the threshold: add speakers until it does not, then read the tree again."
 
 

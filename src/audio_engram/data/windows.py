@@ -28,9 +28,9 @@ class Segment:
 
     @property
     def utterance(self) -> Float[Tensor, "B F"]:
-        """The rest of the last future frame's utterance: mean of its other frames, mean log m of its other increments.
+        """The utterance without the future frames: mean of its frames, mean log m of its increments.
 
-        Made when asked for: few models read it.
+        It knows what comes after the future, as a description of the speaker and the loudness. Made when asked for.
         """
         return self.describe().to(self.context.device)
 
@@ -91,7 +91,7 @@ class Windows:
             future=cut[:, self.context :],
             valid=frames.moving[future],
             speaker=frames.speaker[future],
-            describe=partial(self._sums.without, future[:, -1]),
+            describe=partial(self._sums.without, future),
         )
 
     def batches(self, index: Int[Tensor, " M"], batch_size: int, reuse: bool = False) -> Iterator[Segment]:
@@ -143,16 +143,22 @@ class _UtteranceSums:
         self._log_m_sum = torch.zeros(n, dtype=torch.float64).index_add(0, self._utterance, self._log_m)
         self._moving = torch.zeros(n, dtype=torch.float64).index_add(0, self._utterance, frames.moving.double())
 
-    def without(self, target: Int[Tensor, " B"]) -> Float[Tensor, "B F"]:
-        """Mean of the other frames (D), then mean log magnitude of the increments not touching the target (1)."""
-        frames, u = self._frames, self._utterance[target]
-        others = (self._count[u] - 1).clamp(min=1)
-        mean = (self._z[u] - frames.z[target].double()) / others.unsqueeze(1)
-        after = (target + 1).clamp(max=len(frames.z) - 1)
-        after_counts = frames.moving[after] & (self._utterance[after] == u) & (after > target)
-        removed = self._log_m[target] + torch.where(after_counts, self._log_m[after], 0.0)
-        left = self._moving[u] - frames.moving[target].double() - after_counts.double()
-        log_m = (self._log_m_sum[u] - removed) / left.clamp(min=1)
+    def without(self, future: Int[Tensor, "B S"]) -> Float[Tensor, "B F"]:
+        """Mean of the other frames (D), then mean log magnitude of the increments that touch none of these (1).
+
+        All frames between context and target are left out, not the target alone: at a lag above 1 they would tell what
+        the context must not know.
+        """
+        frames, u = self._frames, self._utterance[future[:, 0]]
+        left = (self._count[u] - future.shape[1]).clamp(min=1)
+        mean = (self._z[u] - frames.z[future].double().sum(1)) / left.unsqueeze(1)
+        after = (future[:, -1:] + 1).clamp(max=len(frames.z) - 1)
+        inside = (self._utterance[after] == u.unsqueeze(1)) & (after > future[:, -1:])
+        touched = torch.cat([future, after], dim=1)
+        counted = frames.moving[touched] & torch.cat([torch.ones_like(future, dtype=torch.bool), inside], dim=1)
+        removed = torch.where(counted, self._log_m[touched], 0.0).sum(1)
+        others = (self._moving[u] - counted.double().sum(1)).clamp(min=1)
+        log_m = (self._log_m_sum[u] - removed) / others
         return torch.cat([mean, log_m.unsqueeze(1)], dim=1).float()
 
 

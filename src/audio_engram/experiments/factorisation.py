@@ -38,7 +38,8 @@ STABILITY = Criterion(
     threshold=0.0,
     reason="State error at the last free-running step, factorised minus mixture, each by the training "
     "(teacher-forced or "
-    "unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth.",
+    "unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth. Undecided where "
+    "a head has frozen: standing at the mean is close to everything.",
 )
 
 
@@ -138,8 +139,8 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
         measured=last,
         verdict=CRITERION.judge(last, bound),
         words=words,
-        would_change="Nothing while the ceiling is under the threshold: the future itself is not determined that far "
-        "ahead. Judge rollouts by whether they are still speech, not by the one true future.",
+        would_change="A predictor that reaches the threshold directly at that lag: while none does, no rollout can be "
+        "asked to. Judge rollouts by whether they are still speech, not by the one true future.",
         ceiling=bound,
     )
 
@@ -159,12 +160,14 @@ def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Find
         f"are {show(vmf)} and {show(mdn)} times as long as the true ones"
     )
     frozen = [spoken(m.model) for m in ratios if m.high is not None and m.high < FROZEN]
-    words += f": {' and '.join(frozen)} stays close by hardly moving." if frozen else "."
+    words += f": {' and '.join(frozen)} stays close by hardly moving, which is no stability." if frozen else "."
     return Finding(
         criterion=STABILITY,
         measured=difference,
-        verdict=STABILITY.judge(difference),
-        label="bought by freezing" if frozen else "",
+        verdict="undecided" if frozen else STABILITY.judge(difference),
+        label=f"{' and '.join(m.model.partition('_')[0].upper() for m in ratios if spoken(m.model) in frozen)} froze"
+        if frozen
+        else "",
         words=words,
         would_change="Longer unrolled training, or a head whose step does not lose its magnitude.",
     )

@@ -61,17 +61,18 @@ def first_nonfinite_step(scores: RolloutScores) -> int:
 
 
 def ceiling(run: Run, steps: Iterable[int]) -> list[Measurement]:
-    """What any mean rollout can know of the direction, per step: the cosine of the predictor trained at that lag.
+    """The best direction cosine that a predictor trained directly at a lag reaches, for every rollout step.
 
-    At step s the context of true frames is s frames old. Between the lags trained, the next shorter lag stands in,
-    which can only be too generous; of the two heads the better counts.
+    At step s the context of true frames is s frames old. Of the lags trained, the longest up to s and all longer ones
+    count, and of the heads and baselines the one whose interval ends highest: the bound errs on the generous side.
     """
-    trained = [_ceiling_at(run, lag) for lag in run.config.experiments.ceiling_lags]
+    lags = run.config.experiments.ceiling_lags
+    trained = {lag: _ceiling_at(run, lag) for lag in lags}
     found = []
     for step in steps:
-        usable = [m for m in trained if m.lag <= step]
-        if usable:
-            found.append(max(usable, key=lambda m: m.lag).model_copy(update={"step": step}))
+        first = max(lag for lag in lags if lag <= step)
+        best = max((m for lag, m in trained.items() if lag >= first), key=_upper_end)
+        found.append(best.model_copy(update={"step": step}))
     return found
 
 
@@ -79,17 +80,16 @@ def _ceiling_at(run: Run, lag: int) -> Measurement:
     windows = run.windows("test", lag)
     index = windows.with_valid_target()
     ar1 = predictor(run.baseline("ar1", lag), False)
+    increment = predictor(run.baseline("increment", lag), False)
+    heads = [predictor(run.model(head, lag), False) for head in ("mdn", "vmf")]
     measured = []
-    for head in ("mdn", "vmf"):
-        scores = score(predictor(run.model(head, lag), False), windows, index, ar1)
+    for predict in (*heads, ar1, increment):
+        scores = score(predict, windows, index, ar1)
         interval = run.bootstrap(scores.speaker).mean(scores.cosine)
-        measured.append(
-            run.measure(
-                interval,
-                experiment="factorisation",
-                model="ceiling",
-                metric="ceiling_direction_cosine",
-                lag=lag,
-            )
-        )
-    return max(measured, key=lambda m: m.value if m.value is not None else -1.0)
+        what = {"experiment": "factorisation", "model": "ceiling", "metric": "ceiling_direction_cosine", "lag": lag}
+        measured.append(run.measure(interval, **what))
+    return max(measured, key=_upper_end)
+
+
+def _upper_end(measured: Measurement) -> float:
+    return max(v for v in (measured.high, measured.value, -1.0) if v is not None)
