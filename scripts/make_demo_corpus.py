@@ -160,10 +160,7 @@ def main() -> None:
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
     new = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     new.mkdir(parents=True)
-    rows = [
-        write_utterance(new, VOICES[number % len(VOICES)], number, text)
-        for number, text in enumerate(sentences)
-    ]
+    rows = [write_utterance(new, VOICES[number % len(VOICES)], number, text) for number, text in enumerate(sentences)]
     index = {
         "synthetic": True,
         "packages": versions(),
