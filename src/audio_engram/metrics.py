@@ -14,7 +14,7 @@ from audio_engram.distributions import DeltaDistribution
 from audio_engram.rollout import Forward, RolloutOptions, rollout
 
 Predictor = Callable[[Segment], DeltaDistribution]
-BATCH = 1024
+BATCH = 256  # segments; 32 draws of each stand in memory at once where E[log m] has no closed form
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def score_rollouts(
     stacked = torch.cat(list(masks.values()))
     device = _device_of(model)
     per_dim = windows.frames.scale.to(device), ar1.to(device)
-    for cut in windows.batches(index, max(1, BATCH // len(masks))):
+    for cut in windows.batches(index, BATCH // 2):
         segment = cut.to(device)
         n = len(segment.context)
         context = segment.context.repeat(len(masks), 1, 1)
