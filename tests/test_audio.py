@@ -97,7 +97,12 @@ def test_a_flac_that_declares_no_length_or_too_much_is_refused(tmp_path: Path, t
         read_audio(saved(tmp_path, bytes(data)))
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"RIFF", bytes(1000), encoded(np.zeros(0, np.float32))])
+# The names are given: a float WAV holds the time it was written, and parallel workers must name their tests alike.
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"hello", b"RIFF", bytes(1000), encoded(np.zeros(0, np.float32))],
+    ids=["empty", "text", "four bytes", "zeros", "no samples"],
+)
 def test_what_is_no_audio_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(DataError, match=r"clip\.bin"):
         read_audio(saved(tmp_path, data))
