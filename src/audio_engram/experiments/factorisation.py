@@ -159,15 +159,15 @@ def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Find
         f"Their steps "
         f"are {show(vmf)} and {show(mdn)} times as long as the true ones"
     )
-    frozen = [spoken(m.model) for m in ratios if m.high is not None and m.high < FROZEN]
-    words += f": {' and '.join(frozen)} stays close by hardly moving, which is no stability." if frozen else "."
+    frozen = [m.model for m in ratios if m.high is not None and m.high < FROZEN]
+    who = " and ".join(spoken(name) for name in frozen)
+    words += f": {who} stays close by hardly moving, which is no stability." if frozen else "."
+    heads = " and ".join(name.partition("_")[0].upper() for name in frozen)
     return Finding(
         criterion=STABILITY,
         measured=difference,
         verdict="undecided" if frozen else STABILITY.judge(difference),
-        label=f"{' and '.join(m.model.partition('_')[0].upper() for m in ratios if spoken(m.model) in frozen)} froze"
-        if frozen
-        else "",
+        label=f"{heads} froze" if frozen else "",
         words=words,
         would_change="Longer unrolled training, or a head whose step does not lose its magnitude.",
     )
