@@ -27,7 +27,7 @@ RANKS = (
     ("listening",),
     ("report",),
     ("pipeline",),
-    ("cli", "doctor", "__main__"),
+    ("commands", "cli", "doctor", "__main__"),
 )
 
 

@@ -90,7 +90,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         return read_config(path, (*settings, *SMALL))
 
     monkeypatch.setattr("audio_engram.config.read_config", read_small)
-    monkeypatch.setattr("audio_engram.cli.read_config", read_small)
+    monkeypatch.setattr("audio_engram.commands.options.read_config", read_small)
     for name, value in {"speakers": 24, "utterances_per_speaker": 1, "frames": 80}.items():
         monkeypatch.setattr(World, name, value)
 

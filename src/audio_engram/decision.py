@@ -1,4 +1,4 @@
-"""From measured values to verdicts, and from verdicts to a path through the tree (science.md, section 5)."""
+"""From measured values to verdicts, and from verdicts to a path through the tree (docs/method.md)."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,8 @@ from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
 
 Verdict = Literal["pass", "fail", "undecided", "unattainable"]
+Answer = Literal["yes", "no", "open"]
+Cause = Literal["", "too few speakers", "no interval", "straddles", "frozen"]  # of an undecided verdict
 MIN_SPEAKERS = 6  # with fewer, 95 % intervals of 3 to 5 speakers cover 75 to 90 %
 
 
@@ -36,6 +38,14 @@ class Criterion(_Frozen):
         beyond = ceiling is not None and ceiling.high is not None and ceiling.high < self.threshold
         return "unattainable" if beyond and verdict != "pass" else verdict
 
+    def cause(self, measured: Measurement) -> Cause:
+        """Why an interval leaves the verdict undecided; empty if it does not."""
+        if self._judge(measured) != "undecided":
+            return ""
+        if measured.n_speakers < MIN_SPEAKERS:
+            return "too few speakers"
+        return "no interval" if measured.low is None or measured.high is None else "straddles"
+
     def _judge(self, measured: Measurement) -> Verdict:
         if measured.low is None or measured.high is None or measured.n_speakers < MIN_SPEAKERS:
             return "undecided"
@@ -47,11 +57,15 @@ class Criterion(_Frozen):
 
 
 class Finding(_Frozen):
-    """A measured value beside its criterion, with the verdict in a word and in a sentence."""
+    """A measured value beside its criterion, with the verdict in a word and in a sentence.
+
+    `cause` is what leaves the verdict undecided, for those who read on from it.
+    """
 
     criterion: Criterion
     measured: Measurement
     verdict: Verdict
+    cause: Cause = ""
     label: str = ""
     words: str
     would_change: str
@@ -62,7 +76,7 @@ class Turn(_Frozen):
     """One question of the tree with the answer taken and why."""
 
     question: str
-    answer: Literal["yes", "no", "open"]
+    answer: Answer
     because: str
 
 

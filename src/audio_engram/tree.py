@@ -1,6 +1,6 @@
-"""The decision tree of science.md, section 5, as far as the experiments at hand reach."""
+"""The decision tree of docs/method.md, as far as the experiments at hand reach."""
 
-from audio_engram.decision import MIN_SPEAKERS, Decision, Finding, Prior, Turn, Verdict
+from audio_engram.decision import MIN_SPEAKERS, Answer, Decision, Finding, Prior, Turn, Verdict
 
 PRIORS = {
     "The factorised head keeps its direction in rollout": (0.60, "factorisation", "direction_cosine"),
@@ -10,7 +10,7 @@ PRIORS = {
     "The representation makes more than a twofold difference": (0.65, "representation", ""),
 }
 
-NOT_RUN = "was not run."
+ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}
 GAPS = {
     "robust": "Free-running models keep most of it.",
     "no advantage": "Models have no advantage to lose in a rollout.",
@@ -30,7 +30,7 @@ def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
     path = [_turn_predictable(predictable), _turn_stability(stability)]
     return Decision(
         headline=_headline(predictable, findings),
-        advice=_advice(path),
+        advice=_advice(predictable, stability),
         path=tuple(path),
         findings=tuple(findings),
         priors=tuple(_score(*item, findings) for item in PRIORS.items()),
@@ -49,10 +49,12 @@ def _turn_stability(finding: Finding | None) -> Turn:
 
 
 def _turn(question: str, finding: Finding | None, experiment: str) -> Turn:
-    if finding is None:
-        return Turn(question=question, answer="open", because=f"experiment {experiment} {NOT_RUN}")
-    answers: dict[Verdict, str] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}
-    return Turn.model_validate({"question": question, "answer": answers[finding.verdict], "because": finding.words})
+    because = finding.words if finding else f"The experiment {experiment} was not run."
+    return Turn(question=question, answer=_answer(finding), because=because)
+
+
+def _answer(finding: Finding | None) -> Answer:
+    return ANSWERS[finding.verdict] if finding else "open"
 
 
 def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
@@ -73,13 +75,13 @@ def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
     return f"{first} On their own states the models differ ({each})."
 
 
-def _advice(path: list[Turn]) -> str:
-    predictable, stable = (turn.answer for turn in path)
-    if predictable == "no":
+def _advice(predictable: Finding | None, stability: Finding | None) -> str:
+    if _answer(predictable) == "no":
         return (
             "Do not train a generator on these increments yet: change the representation (another tap, frame "
             "rate or codec) first."
         )
+    stable = _answer(stability)
     if stable == "yes":
         return "Keep the factorised head. Next question of the tree: do direction archetypes exist?"
     if stable == "no":
@@ -87,15 +89,22 @@ def _advice(path: list[Turn]) -> str:
             "The factorised head does not bring stability as it stands. Next: set model.concentration=coupled and "
             "model.magnitude_components=2; if that does not help either, compare representations."
         )
-    if path[1].because.endswith("no stability."):
+    return _advice_while_open(predictable, stability)
+
+
+def _advice_while_open(predictable: Finding | None, stability: Finding | None) -> str:
+    if stability is not None and stability.cause == "frozen":
         return (
             "State error cannot compare the heads, because one of them stands still. Train on sampled states, or judge "
             "rollouts by whether they are still speech: listen to them below."
         )
-    if any(turn.because.endswith(NOT_RUN) for turn in path):
+    if predictable is None or stability is None:
         return "The tree asks for experiments that were not run: run `engram run` with all of them."
-    if any("(no interval)" in turn.because for turn in path):
+    causes = {predictable.cause, stability.cause}
+    if "too few speakers" in causes:
         return f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least."
+    if "no interval" in causes:
+        return "Some rollouts left the finite numbers and have no interval: train longer or at a lower learning rate."
     return "The interval straddles the threshold: add speakers until it does not, then read the tree again."
 
 

@@ -24,8 +24,9 @@ CRITERION = Criterion(
     metric="direction_cosine",
     relation="above",
     threshold=0.6,
-    reason="A rollout whose last step still points 0.6 along the true increment has not drifted. Judged beside the "
-    "ceiling: what a model trained directly at that lag can know.",
+    reason="A rollout whose last step still points 0.6 along the true increment has not drifted. The cosine is that of "
+    "the step taken: the mean direction, at median magnitude. Judged beside the ceiling: what a model trained directly at "
+    "that lag can know, by the cosine of its mean increment E[δ].",
 )
 
 FROZEN = 0.5  # a magnitude ratio under this is mean shrinkage, not stability
@@ -37,8 +38,7 @@ STABILITY = Criterion(
     relation="below",
     threshold=0.0,
     reason="State error at the last free-running step, factorised minus mixture, each by the training "
-    "(teacher-forced or "
-    "unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth. Undecided where "
+    "(teacher-forced or unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth. Undecided where "
     "a head has frozen: standing at the mean is close to everything.",
 )
 
@@ -138,6 +138,7 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
         criterion=CRITERION,
         measured=last,
         verdict=CRITERION.judge(last, bound),
+        cause=CRITERION.cause(last),
         words=words,
         would_change="A predictor that reaches the threshold directly at that lag: while none does, no rollout can be "
         "asked to. Judge rollouts by whether they are still speech, not by the one true future.",
@@ -156,8 +157,7 @@ def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Find
     vmf, mdn = ratios
     words = (
         f"State error of {spoken(vmf.model)} minus {spoken(mdn.model)} at the last step: {show(difference)}. "
-        f"Their steps "
-        f"are {show(vmf)} and {show(mdn)} times as long as the true ones"
+        f"Their steps are {show(vmf)} and {show(mdn)} times as long as the true ones"
     )
     frozen = [m.model for m in ratios if m.high is not None and m.high < FROZEN]
     who = " and ".join(spoken(name) for name in frozen)
@@ -167,6 +167,7 @@ def _judge_stability(difference: Measurement, ratios: list[Measurement]) -> Find
         criterion=STABILITY,
         measured=difference,
         verdict="undecided" if frozen else STABILITY.judge(difference),
+        cause="frozen" if frozen else STABILITY.cause(difference),
         label=f"{heads} froze" if frozen else "",
         words=words,
         would_change="Longer unrolled training, or a head whose step does not lose its magnitude.",

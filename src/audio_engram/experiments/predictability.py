@@ -187,6 +187,7 @@ def _judge(run: Run, measured: list[Measurement]) -> Finding:
         criterion=criterion,
         measured=binding,
         verdict=criterion.judge(binding),
+        cause=criterion.cause(binding),
         words=f"{spoken(head)} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which "
         f"{show(mine['delta_nll_excess'])} beyond the best trivial baseline and {show(mine['part_dynamics'])} from the "
         "order of the frames.",

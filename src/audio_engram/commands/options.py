@@ -1,0 +1,81 @@
+"""The options that several commands share, and what they amount to: a configuration and a run."""
+
+import argparse
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audio_engram.config import Config, read_config
+
+if TYPE_CHECKING:
+    from audio_engram.runs import Run
+
+Subcommands = Any  # argparse's own type for it is private
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that has a configuration."""
+    parser.add_argument("--config", type=Path, help="a TOML file")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="e.g. model.width=512",
+    )
+    parser.add_argument("--seed", type=int, help="root seed of every random stream")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default auto")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that works in a run's folder."""
+    parser.add_argument("--corpus", help="demo, librispeech:PATH, folder:PATH or world:NAME (default: the demo corpus)")
+    parser.add_argument("--codec", help="see `engram codec list` (default mel)")
+    parser.add_argument("--out", type=Path, help="the run's folder (default runs/CORPUS-CODEC)")
+    parser.add_argument("--max-failed", type=float, metavar="SHARE", help="failed inputs allowed (default 0.01)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    again.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
+    add_settings(parser)
+
+
+def read_options(options: argparse.Namespace) -> Config:
+    """The file and the settings, with the plain options on top; nothing at all is the demo."""
+    settings = list(options.settings)
+    for key, name in (("data.corpus", "corpus"), ("codec.name", "codec")):
+        if getattr(options, name, None) is not None:
+            settings.append(f"{key}={json.dumps(getattr(options, name))}")
+    for key, name in (("seed", "seed"), ("device", "device"), ("data.max_failed", "max_failed")):
+        if getattr(options, name, None) is not None:
+            settings.append(f"{key}={getattr(options, name)}")
+    if getattr(options, "experiments", None):
+        settings.append(f"experiments.names={json.dumps(options.experiments.split(','))}")
+    return read_config(options.config or _demo_config(options), tuple(settings))
+
+
+def _demo_config(options: argparse.Namespace) -> Path | None:
+    """The small settings that fit the small demo corpus; any other corpus gets the defaults."""
+    is_demo = getattr(options, "corpus", None) in (None, "demo")
+    return Path(str(files("audio_engram").joinpath("demo.toml"))) if is_demo else None
+
+
+def open_run(options: argparse.Namespace) -> "Run":
+    """The run that the options describe."""
+    config = read_options(options)
+    # After the configuration is read: a wrong option need not wait for PyTorch.
+    from audio_engram.experiments import check_names
+    from audio_engram.runs import Run
+
+    check_names(config.experiments.names)
+    folder = options.out or Path("runs") / _folder_name(config)
+    return Run(folder, config, resume=options.resume, overwrite=options.overwrite)
+
+
+def _folder_name(config: Config) -> str:
+    corpus = config.data.corpus.rstrip("/").replace(":", "-").rpartition("/")[2]
+    if config.data.corpus.startswith("world:"):
+        return corpus
+    return f"{corpus}-{config.codec.name}".replace(":", "-").replace("/", "-")

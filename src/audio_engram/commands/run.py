@@ -1,0 +1,26 @@
+"""`engram run`: encode, measure, decide and report."""
+
+import argparse
+
+from audio_engram.commands.options import Subcommands, add_common, open_run
+
+
+def add(commands: Subcommands) -> None:
+    """Add the command to the parser."""
+    run = commands.add_parser("run", help="encode, measure, decide and write the report")
+    add_common(run)
+    run.add_argument("--experiments", metavar="A,B", help="only these experiments")
+    run.set_defaults(do=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    run = open_run(options)
+    from audio_engram.pipeline import climb, default_command
+
+    decision = climb(run, default_command())
+    if options.json:
+        print(decision.model_dump_json())
+    else:
+        print(decision)
+        print(f"\nReport: {run.folder / 'report.html'}")
+    return 0
