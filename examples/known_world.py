@@ -1,4 +1,7 @@
-"""A world whose truth is known, measured like any corpus: `python examples/known_world.py`."""
+"""A world whose truth is known, measured like any corpus: `python examples/known_world.py`, under a minute.
+
+The analytic values are those of the true process: no model does better, and a longer training comes nearer.
+"""
 
 import tempfile
 
