@@ -68,11 +68,28 @@ def test_what_nobody_can_reach_is_not_failed(ceiling, low, high, verdict):
     assert criterion().judge(measured(low, high), ceiling) == verdict
 
 
-def finding(experiment, metric, verdict, label="", model="vmf"):
+@pytest.mark.parametrize(
+    ("low", "high", "n_speakers", "cause"),
+    [
+        (0.61, 0.7, 10, ""),
+        (0.5, 0.6, 10, ""),
+        (0.5, 0.7, 10, "straddles"),
+        (None, None, 10, "no interval"),
+        (0.7, 0.8, 5, "too few speakers"),
+        (None, None, 1, "too few speakers"),
+    ],
+)
+def test_an_undecided_verdict_has_its_cause(low, high, n_speakers, cause):
+    assert criterion().cause(measured(low, high, n_speakers)) == cause
+    assert criterion().cause(measured(low, high, n_speakers), ceiling=measured(0.3, 0.5)) == ""
+
+
+def finding(experiment, metric, verdict, label="", model="vmf", cause=""):
     return Finding(
         criterion=criterion(experiment=experiment, metric=metric),
         measured=measured(0.1, 0.2, model=model),
         verdict=verdict,
+        cause=cause,
         label=label,
         words=f"{experiment} says {verdict}",
         would_change="-",
@@ -83,8 +100,8 @@ def predictability(verdict):
     return finding("predictability", "delta_nll_excess [nats/frame]", verdict)
 
 
-def stability(verdict):
-    return finding("factorisation", "state_error_difference", verdict)
+def stability(verdict, cause=""):
+    return finding("factorisation", "state_error_difference", verdict, cause=cause)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +126,29 @@ def test_answers_follow_verdicts(verdict, answer):
 )
 def test_the_advice_follows_the_path(predictable, stable, advice):
     assert advice in decide([predictability(predictable), stability(stable)]).advice
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        ("frozen", "one of them stands still"),
+        ("too few speakers", "6 are the least"),
+        ("no interval", "left the finite numbers"),
+        ("straddles", "add speakers until"),
+    ],
+)
+def test_the_advice_follows_what_left_the_stability_undecided(cause, advice):
+    assert advice in decide([predictability("pass"), stability("undecided", cause)]).advice
+
+
+def test_a_predictability_of_too_few_speakers_is_advised_on_as_well():
+    few = finding("predictability", "delta_nll_excess [nats/frame]", "undecided", cause="too few speakers")
+    assert "6 are the least" in decide([few, stability("undecided", "straddles")]).advice
+
+
+def test_advice_asks_for_experiments_that_were_not_run():
+    assert "not run" in decide([]).advice
+    assert "not run" in decide([predictability("pass")]).advice
 
 
 def test_a_question_not_asked_stays_open():

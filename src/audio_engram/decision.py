@@ -38,9 +38,9 @@ class Criterion(_Frozen):
         beyond = ceiling is not None and ceiling.high is not None and ceiling.high < self.threshold
         return "unattainable" if beyond and verdict != "pass" else verdict
 
-    def cause(self, measured: Measurement) -> Cause:
-        """Why an interval leaves the verdict undecided; empty if it does not."""
-        if self._judge(measured) != "undecided":
+    def cause(self, measured: Measurement, ceiling: Measurement | None = None) -> Cause:
+        """Why `judge` leaves the verdict undecided; empty if it does not."""
+        if self.judge(measured, ceiling) != "undecided":
             return ""
         if measured.n_speakers < MIN_SPEAKERS:
             return "too few speakers"

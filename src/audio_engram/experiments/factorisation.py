@@ -25,8 +25,8 @@ CRITERION = Criterion(
     relation="above",
     threshold=0.6,
     reason="A rollout whose last step still points 0.6 along the true increment has not drifted. The cosine is that of "
-    "the step taken: the mean direction, at median magnitude. Judged beside the ceiling: what a model trained directly at "
-    "that lag can know, by the cosine of its mean increment E[δ].",
+    "the step taken: the mean direction, at median magnitude. Judged beside the ceiling: what a model trained directly "
+    "at that lag can know, by the cosine of its mean increment E[δ].",
 )
 
 FROZEN = 0.5  # a magnitude ratio under this is mean shrinkage, not stability
@@ -37,9 +37,9 @@ STABILITY = Criterion(
     metric="state_error_difference",
     relation="below",
     threshold=0.0,
-    reason="State error at the last free-running step, factorised minus mixture, each by the training "
-    "(teacher-forced or unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth. Undecided where "
-    "a head has frozen: standing at the mean is close to everything.",
+    reason="State error at the last free-running step, factorised minus mixture, each by the training (teacher-forced "
+    "or unrolled) that validation speakers prefer: below 0 the factorised head stays closer to the truth. Undecided "
+    "where a head has frozen: standing at the mean is close to everything.",
 )
 
 
@@ -138,7 +138,7 @@ def _judge_direction(measured: list[Measurement], name: str, bound: Measurement,
         criterion=CRITERION,
         measured=last,
         verdict=CRITERION.judge(last, bound),
-        cause=CRITERION.cause(last),
+        cause=CRITERION.cause(last, bound),
         words=words,
         would_change="A predictor that reaches the threshold directly at that lag: while none does, no rollout can be "
         "asked to. Judge rollouts by whether they are still speech, not by the one true future.",

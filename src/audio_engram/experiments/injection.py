@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from audio_engram.decision import Criterion, Finding, Verdict
+from audio_engram.decision import Cause, Criterion, Finding, Verdict
 from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.experiments.predictability import beyond_trivial, criterion_for
 from audio_engram.experiments.rollouts import baseline_nll, measure_steps, rollout_segments
@@ -103,7 +103,7 @@ class _Gap:
     def finding(self, trivial: Measurement) -> Finding:
         """The label with its figures, beside what AR(1) keeps without having learned anything."""
         kept = self.kept_record()
-        label, verdict = self._classify(kept)
+        label, verdict, cause = self._classify(kept)
         steps = list(range(2, self.valid.shape[1] + 1))
         forced = self._record("delta_nll", self.mean("A", steps), mode="A")
         second = self._record("delta_nll", self.mean("D", [2]), mode="D")
@@ -116,29 +116,35 @@ class _Gap:
             criterion=CRITERION,
             measured=kept,
             verdict=verdict,
+            cause=cause,
             label=label,
             words=words,
             would_change="Training on the model's own states (unrolled, noise on the context) is what acts on this "
             "gap.",
         )
 
-    def _classify(self, kept: Measurement) -> tuple[str, Verdict]:
+    def _classify(self, kept: Measurement) -> tuple[str, Verdict, Cause]:
+        verdict, cause = CRITERION.judge(kept), CRITERION.cause(kept)
         if kept.low is None:
-            return "undecided", "undecided"
+            return "undecided", verdict, cause
         beyond = beyond_trivial(self.run, self.head)
-        found = criterion_for(self.run, beyond.metric).judge(beyond)
-        if found != "pass":
-            return ("undecided", "undecided") if found == "undecided" else ("no advantage", "fail")
-        if kept.low > KEPT:
-            return "robust", "pass"
-        verdict = CRITERION.judge(kept)
+        trivial = criterion_for(self.run, beyond.metric)
+        if trivial.judge(beyond) == "undecided":
+            return "undecided", "undecided", trivial.cause(beyond)
+        if trivial.judge(beyond) != "pass":
+            return "no advantage", "fail", ""
+        return self._way_of_losing(kept.low), verdict, cause
+
+    def _way_of_losing(self, kept: float) -> str:
+        if kept > KEPT:
+            return "robust"
         second = self.mean("D", [2])
         if second.low is not None and second.low > 0:
-            return "one-step-catastrophic", verdict
+            return "one-step-catastrophic"
         recoveries = [self.recovery(s) for s in self.after]
         if recoveries and all(r.low is not None and r.low > RECOVERED for r in recoveries):
-            return "recoverable drift", verdict
-        return "drift", verdict
+            return "recoverable drift"
+        return "drift"
 
     def _columns(self, steps: list[int]) -> list[int]:
         return [s - 1 for s in steps]

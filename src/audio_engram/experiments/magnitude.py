@@ -19,8 +19,8 @@ CRITERION = Criterion(
     relation="above",
     threshold=0.0,
     reason=f"Above 0 the model's E[log m] beats the training mean on held-out speakers. Judged at lag "
-    f"{CLEAN_LAG}: at lag 1 white noise scores above 0 as well, because differencing carries the frame before the target, "
-    "which the context ends with, into the increment.",
+    f"{CLEAN_LAG}: at lag 1 white noise scores above 0 as well, because differencing carries the last frame of the "
+    "context into the increment.",
 )
 
 
