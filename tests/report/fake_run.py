@@ -40,10 +40,8 @@ COSINE = {
     ("vmf", "shuffled_across"): (0.704, 0.004, 0.003, 0.003),
 }
 PARTS = {
-    ("mdn", "real"): (-72.3, -6.2, -8.4, -9.5),
-    ("vmf", "real"): (-72.3, -11.4, -9.3, -11.2),
-    ("mdn", "shuffled_within"): (-76.3, -4.1, -4.6, -0.1),
-    ("vmf", "shuffled_within"): (-76.3, -6.9, -4.6, -0.2),
+    "mdn": (-72.3, -6.2, -8.4, -9.5),
+    "vmf": (-72.3, -11.4, -9.3, -11.2),
 }
 
 
@@ -63,9 +61,9 @@ def predictability() -> Iterator[Measurement]:
                 yield record("predictability", model, metric, value + shift, 0.012, lag=lag, data=data)
     for model in HEADS:
         yield from _of_head(model)
-    for (model, data), values in PARTS.items():
+    for model, values in PARTS.items():
         for part, value in zip(("mean_reversion", "shape", "static", "dynamics"), values, strict=True):
-            yield record("predictability", model, f"part_{part}", value, 0.6 + abs(value) * 0.03, data=data)
+            yield record("predictability", model, f"part_{part}", value, 0.6 + abs(value) * 0.03)
 
 
 def _of_head(model: str) -> Iterator[Measurement]:

@@ -10,21 +10,22 @@ from audio_engram.report.series import data_order, model_order, style_of
 
 
 def decomposition(records: Measurements, name: str) -> list[Figure]:
-    """One waterfall for each head and kind of data, from mean reversion to dynamics, ending at ΔNLL."""
-    whole = records.select(metric="delta_nll", lag=1, mode="teacher_forced")
-    parts = Measurements(r for r in records.select(lag=1) if r.metric in words.PARTS)
-    pairs = sorted({(r.model, r.data) for r in parts}, key=lambda p: (model_order(p[0]), data_order(p[1])))
+    """One waterfall for each head, from mean reversion to dynamics, ending at ΔNLL."""
+    real = records.select(lag=1, data="real", mode="teacher_forced")
+    parts = Measurements(r for r in real if r.metric in words.PARTS)
+    models = sorted({r.model for r in parts}, key=model_order)
+    whole = Measurements(r for r in real if r.metric == "delta_nll" and r.model in models)
     limits = _common_reach(parts, whole)
     panels: list[Drawn] = []
-    for model, data in pairs:
-        style = style_of(model, data)
-        found = {r.metric: r for r in parts.select(model=model, data=data)}
+    for model in models:
+        style = style_of(model)
+        found = {r.metric: r for r in parts.select(model=model)}
         rows = [Row(words.metric(p).label, found[p], style) for p in words.PARTS if p in found]
-        total = whole.select(model=model, data=data)
+        total = whole.select(model=model)
         if rows and len(total) == 1:
             panel = waterfall_panel(
-                words.series(model, data),
-                f"{name}-parts-{model}-{data}",
+                words.model(model),
+                f"{name}-parts-{model}",
                 rows,
                 Row("ΔNLL", total[0], style),
                 limits,
@@ -34,10 +35,10 @@ def decomposition(records: Measurements, name: str) -> list[Figure]:
 
 
 def _common_reach(parts: Measurements, whole: Measurements) -> tuple[float, float]:
-    """The range that all waterfalls need, so that real and shuffled ones can be compared."""
+    """The range that all waterfalls need, so that they can be compared."""
     reached = [0.0, *(end for r in whole for end in (r.value, r.low, r.high) if end is not None)]
-    for model, data in {(r.model, r.data) for r in parts}:
-        found = {r.metric: r.value or 0.0 for r in parts.select(model=model, data=data)}
+    for model in {r.model for r in parts}:
+        found = {r.metric: r.value or 0.0 for r in parts.select(model=model)}
         reached += accumulate(found.get(part, 0.0) for part in words.PARTS)
     room = 0.03 * (max(reached) - min(reached)) or 1.0
     return min(reached) - room, max(reached) + room

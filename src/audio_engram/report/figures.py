@@ -10,6 +10,7 @@ from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_o
 from audio_engram.report.folder import Epoch
 from audio_engram.report.lines import Look, common_limits, epoch_records, line_panel
 from audio_engram.report.series import (
+    BASELINES,
     MODES,
     Curve,
     along,
@@ -43,8 +44,9 @@ def predictability(records: Measurements, name: str) -> list[Figure]:
     }
     by_lag = figure(
         f"Predictability by lag. {INTERVALS} Full markers are real speech, hollow ones the frame-shuffled "
-        "surrogate; baselines have no marker. A model has found something where it leaves both its baselines "
-        "and its shuffled twin. The dashed line at zero is the baseline.",
+        "surrogates; baselines have no marker and are those of real speech. A model has found something where it "
+        "leaves both the baselines and its shuffled twins. The dashed line at zero is the increment baseline. "
+        "Cosines are of the mean increment E[δ].",
         _along_lag(records, name, looks),
     )
     return by_lag + decomposition(records, name)
@@ -53,11 +55,16 @@ def predictability(records: Measurements, name: str) -> list[Figure]:
 def _along_lag(records: Measurements, name: str, looks: Mapping[str, Look]) -> list[Drawn]:
     panels: list[Drawn] = []
     for metric, look in looks.items():
-        fed = curves(without(records.select(metric=metric), "analytic"), "lag")
+        fed = curves(_told_apart(without(records.select(metric=metric), "analytic")), "lag")
         drawn = fed + analytic(_analytic_of(records, metric), "lag")
         if any(len(curve.records) > 1 for curve in drawn):
             panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look), drawn))
     return panels
+
+
+def _told_apart(records: Measurements) -> Measurements:
+    """Without the surrogates' own baselines, which would double the legend and lie under the shuffled heads."""
+    return Measurements(r for r in records if r.data == "real" or r.model not in BASELINES)
 
 
 def _analytic_of(records: Measurements, metric: str) -> Measurements:
@@ -81,7 +88,9 @@ def factorisation(records: Measurements, name: str, wanted: float | None = None)
     return figure(
         f"Rollouts by step. {INTERVALS} The shaded strip of the magnitude ratio is 0.8–1.25; the grey band "
         "of the cosine is what a predictor trained directly at that lag reaches. Dashed lines are the "
-        "baseline, the true magnitude, standing still and the training mean.",
+        "baseline, the true magnitude, standing still and the training mean. Cosines are of the step "
+        "taken: mean direction at median magnitude, or the mean of the MDN's most probable component. The ceiling is "
+        "of E[δ].",
         _along_step(records, name, looks),
     )
 
@@ -100,8 +109,8 @@ def _along_step(records: Measurements, name: str, looks: Mapping[str, Look]) -> 
 
 
 def _is_base(curve: Curve) -> bool:
-    """Unrolled variants have no teacher-forced line of their own: six of them hide one another."""
-    return not curve.records[0].model.endswith(("_k16", "_k32"))
+    """Unrolled variants have no teacher-forced line of their own: six of them would hide one another."""
+    return "_k" not in curve.records[0].model
 
 
 def injection(records: Measurements, name: str) -> list[Figure]:
@@ -123,7 +132,8 @@ def injection(records: Measurements, name: str) -> list[Figure]:
                 panels.append((line_panel(title, f"{name}-{metric}-{model}", drawn, look), drawn))
     shown = figure(
         f"Rollouts with the true state injected. {INTERVALS} Dotted uprights are the injections of mode B; "
-        "what falls below a thousandth of the largest value leaves a logarithmic panel.",
+        "what falls below a thousandth of the largest value leaves a logarithmic panel. "
+        "Cosines are of the step taken.",
         panels,
     )
     return shown + recovery(records.select(metric="recovery"), f"{name}-recovery")

@@ -61,20 +61,22 @@ def _caption(metric: str, axis: str) -> str:
 
 
 def parts(records: Measurements) -> list[Table]:
-    """The decomposition of ΔNLL at lag 1: parts downwards, heads on real and shuffled data across."""
-    of_parts = [r for r in records.select(lag=1) if r.metric in words.PARTS]
-    keys = sorted({(r.model, r.data) for r in of_parts}, key=lambda k: (data_order(k[1]), model_order(k[0])))
-    totals = records.select(metric="delta_nll", lag=1, mode="teacher_forced")
+    """The decomposition of ΔNLL at lag 1: parts and their sum downwards, then ΔNLL on shuffled frames; heads across."""
+    of_parts = [r for r in records.select(lag=1, data="real") if r.metric in words.PARTS]
+    models = sorted({r.model for r in of_parts}, key=model_order)
+    totals = [r for r in records.select(metric="delta_nll", lag=1, mode="teacher_forced") if r.model in models]
     cells = {(r.model, r.data, r.metric): r for r in [*of_parts, *totals]}
+    kinds = [("real", part) for part in words.PARTS]
+    kinds += [(data, "delta_nll") for data in sorted({"real", *(r.data for r in totals)}, key=data_order)]
     rows = tuple(
-        (words.metric(metric).label, *(shown(cells.get((*key, metric))) for key in keys))
-        for metric in (*words.PARTS, "delta_nll")
+        (words.of_data(words.metric(metric).label, data), *(shown(cells.get((m, data, metric))) for m in models))
+        for data, metric in kinds
     )
     caption = (
-        "The parts of ΔNLL at lag 1, nats/frame, on real and on shuffled frames. Shuffled frames have no "
-        "dynamics, so that part must be nothing there."
+        "The parts of ΔNLL at lag 1, nats/frame, and their sum. Below the sum stands ΔNLL of the same head trained and "
+        "tested on shuffled frames, against the increment baseline of those frames: it needs no dynamics."
     )
-    return [Table(caption, ("part", *(words.series(*key) for key in keys)), rows)] if keys else []
+    return [Table(caption, ("part", *map(words.model, models)), rows)] if models else []
 
 
 def across(records: Measurements, metrics: Sequence[str], caption: str) -> list[Table]:

@@ -36,13 +36,18 @@ METRICS = {
     "exploded_share": Metric("exploded frames", "share", "Share of frames above the baseline plus 100 nats."),
     "bits_per_dim": Metric("bits/dim", "bits", "Density of the raw increments, per dimension."),
     "nats_per_dim": Metric("nats/dim", "nats", "ΔNLL divided by the number of dimensions."),
-    "direction_cosine": Metric("direction cosine", "", "Cosine between predicted and true increment, in raw latents."),
+    "direction_cosine": Metric(
+        "direction cosine",
+        "",
+        "Cosine between predicted and true increment, in raw latents. Predicted is E[δ] under Predictability and in "
+        "the ceiling, and the step taken in a rollout.",
+    ),
     "direction_cosine_standardised": Metric(
         "direction cosine, standardised", "", "The same where every dimension has unit variance."
     ),
     "direction_cosine_analytic": Metric("direction cosine, analytic", "", "The known truth of a world."),
     "ceiling_direction_cosine": Metric(
-        "ceiling of the direction cosine", "", "Reached by a predictor trained directly at that distance."
+        "ceiling of the direction cosine", "", "Reached by E[δ] of a predictor trained directly at that distance."
     ),
     "innovation_cosine": Metric(
         "innovation cosine", "", "Predicted against true increment, both after the AR(1) part is removed."
@@ -152,7 +157,7 @@ EXPERIMENTS = {
 VERDICTS = {
     "pass": "the whole interval is on the good side of the threshold",
     "fail": "the whole interval is on the bad side of the threshold",
-    "undecided": "the interval straddles the threshold, or there are too few speakers",
+    "undecided": "the interval straddles the threshold, there are too few speakers, or a head stands still",
     "unattainable": "no predictor trained directly at that lag reaches the threshold, so no rollout is asked to",
 }
 
@@ -173,6 +178,7 @@ GLOSSARY = (
         ),
     ),
     ("context, W", "the last W frames, oldest first"),
+    ("E[δ]", "the mean of the increment that a model predicts; its direction, for vMF, is the mean direction"),
     ("lag k", "the context ends k frames before the target; k = 1 is ordinary next-step prediction"),
     ("step s", "the s-th step of a rollout, in which the model continues from its own states"),
     (
@@ -206,8 +212,13 @@ def mode(name: str) -> str:
 
 def series(model_name: str, data: str = "real") -> str:
     """A model on its data: `MDN`, `MDN, shuffled within`."""
+    return of_data(model(model_name), data)
+
+
+def of_data(label: str, data: str) -> str:
+    """A label with the kind of data; real data go without saying."""
     words = DATA.get(data, data.replace("_", " "))
-    return f"{model(model_name)}, {words}" if words else model(model_name)
+    return f"{label}, {words}" if words else label
 
 
 def experiment(name: str) -> Experiment:
