@@ -97,7 +97,7 @@ def finding(experiment, metric, verdict, label="", model="vmf", cause=""):
 
 
 def predictability(verdict):
-    return finding("predictability", "delta_nll_excess [nats/frame]", verdict)
+    return finding("predictability", "delta_nll_excess", verdict)
 
 
 def stability(verdict, cause=""):
@@ -142,7 +142,7 @@ def test_the_advice_follows_what_left_the_stability_undecided(cause, advice):
 
 
 def test_a_predictability_of_too_few_speakers_is_advised_on_as_well():
-    few = finding("predictability", "delta_nll_excess [nats/frame]", "undecided", cause="too few speakers")
+    few = finding("predictability", "delta_nll_excess", "undecided", cause="too few speakers")
     assert "6 are the least" in decide([few, stability("undecided", "straddles")]).advice
 
 

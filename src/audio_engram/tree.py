@@ -24,7 +24,7 @@ GAPS = {
 
 def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
     """Follow the tree with the findings at hand; a question no experiment has answered stays open."""
-    by_metric = {f.criterion.experiment + "/" + f.criterion.metric.split(" ")[0]: f for f in findings}
+    by_metric = {f.criterion.experiment + "/" + f.criterion.metric: f for f in findings}
     predictable = next((f for f in findings if f.criterion.experiment == "predictability"), None)
     stability = by_metric.get("factorisation/state_error_difference")
     path = [_turn_predictable(predictable), _turn_stability(stability)]

@@ -22,8 +22,13 @@ def show(measured: Measurement) -> str:
     if measured.value is None:
         return "not finite"
     if measured.low is None or measured.high is None:
-        return f"{measured.value:.3g} (no interval)".replace("-", MINUS)
-    return f"{measured.value:.3g} [{measured.low:.3g}, {measured.high:.3g}]".replace("-", MINUS)
+        return f"{_three(measured.value)} (no interval)"
+    return f"{_three(measured.value)} [{_three(measured.low)}, {_three(measured.high)}]"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, zeros included: −68.0, 3.30, −270."""
+    return f"{value:#.3g}".rstrip(".").replace("-", MINUS)
 
 
 def spoken(model: str) -> str:

@@ -51,7 +51,7 @@ def criterion_for(run: Run, metric: str) -> Criterion:
     return Criterion(
         experiment="predictability",
         question="Is the next increment predictable beyond regression to the mean?",
-        metric=f"{metric} [nats/frame]",
+        metric=metric,
         relation="below",
         threshold=-MARGIN * run.frames().dim,
         reason="Both the excess over the best trivial baseline and the gain over the same model on shuffled frames "
