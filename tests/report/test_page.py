@@ -40,7 +40,7 @@ def test_every_finding_has_verdict_value_criterion_and_what_would_change_it(page
         assert verdict in text
     assert "−23.0 [−25.0, −21.0]" in text
     assert "24 speakers, 31,204 frames" in text
-    assert "ΔNLL excess below 0. Below zero a model knows more" in text
+    assert "ΔNLL excess below 0 nats/frame. Below zero a model knows more" in text
     assert "About three times as many speakers." in text
     assert "An AR(2) baseline that reaches" not in text  # a pass stands
     assert "0.0644 [0.0344, 0.0944]" in text  # the ceiling

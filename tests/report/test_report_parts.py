@@ -58,6 +58,13 @@ def test_what_was_not_measured_is_not_drawn(experiment: str) -> None:
     assert figures.DRAWN[experiment](Measurements(), "x") == []
 
 
+def test_a_single_place_is_drawn_as_a_dash_where_a_line_could_not_be_seen() -> None:
+    alone = curves(Measurements([record("x", "state", "y", 1.0, 0.1, lag=1)]), "lag")
+    line = curves(Measurements(record("x", "state", "y", 1.0, 0.1, lag=k) for k in (1, 2)), "lag")
+    ink = [line_panel("t", "n", drawn, Look("lag")).svg.count("var(--state)") for drawn in (alone, line)]
+    assert ink[0] > ink[1] == 2  # the line and its band
+
+
 def test_the_decomposition_names_its_parts_and_total() -> None:
     drawn = breakdowns.decomposition(of("predictability"), "d")
     assert [panel.title for panel in drawn[0].panels] == ["MDN", "vMF × log-normal"]

@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 def dot_panel(title: str, name: str, rows: Sequence[Row]) -> Panel:
     """Dots with intervals beside a line at zero."""
-    with axes(Margins(left=162, right=58, top=10, bottom=34), height=ROW * len(rows) + 54) as on:
+    with axes(Margins(left=190, right=58, top=10, bottom=34), height=ROW * len(rows) + 54) as on:
         _rows(on, [row.label for row in rows])
         on.axvline(0, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
         for place, row in enumerate(rows):

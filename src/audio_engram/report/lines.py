@@ -101,7 +101,8 @@ def _scale_y(on: Axes, values: list[float], scale: str) -> None:
 
 def _draw(on: Axes, curve: Curve, look: Look, place: int) -> None:
     """A curve; `place` sets its markers aside a little, so that they do not hide one another."""
-    style = curve.style
+    # A line through one place cannot be seen: a short dash stands for it.
+    style = curve.style if len(curve.records) > 1 else curve.style._replace(marker=curve.style.marker or "_")
     aside = 2 ** (0.03 * (place % 5 - 1)) if look.axis == "lag" and style.marker not in ("", "x") else 1.0
     x = [aside * getattr(r, look.axis) for r in curve.records]
     y = [_or_nan(r.value) for r in curve.records]
@@ -112,7 +113,7 @@ def _draw(on: Axes, curve: Curve, look: Look, place: int) -> None:
         linestyle=DASHES[style.dash],
         linewidth=1.7 if style.marker and style.filled else 1.2,
         marker=style.marker or None,
-        markersize=5.5 if style.marker == "x" else 4.6,
+        markersize={"x": 5.5, "_": 12.0}.get(style.marker, 4.6),
         markevery=(place % 3, 3) if len(x) > 10 else None,
         markerfacecolor=color(style.role) if style.filled else color("card"),
         markeredgecolor=color(style.role),
