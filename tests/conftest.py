@@ -19,3 +19,14 @@ def shared() -> Path:
     if not (SHARED / "codecs").is_dir():
         pytest.skip(f"needs {SHARED}, which a bare clone does not have")
     return SHARED
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and a small world."""
+    worlds = "audio_engram.data.worlds"
+    monkeypatch.chdir(tmp_path)
+    small = {"World.speakers": 10, "World.utterances_per_speaker": 1, "AR.frames": 60, "AR.dim": 4}
+    for name, value in small.items():
+        monkeypatch.setattr(f"{worlds}.{name}", value)
+    return tmp_path

@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from audio_engram import cli, train
-from audio_engram.data.worlds import AR, World
 
+pytestmark = pytest.mark.usefixtures("place")
 RATE = 16_000
 SMALL = [
     word
@@ -37,16 +37,6 @@ def write(path: str, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, subtype=subtype)
     return Path(path)
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """An empty working folder, and a small world."""
-    monkeypatch.chdir(tmp_path)
-    for owner, name, value in ((World, "speakers", 10), (World, "utterances_per_speaker", 1), (AR, "frames", 60)):
-        monkeypatch.setattr(owner, name, value)
-    monkeypatch.setattr(AR, "dim", 4)
-    return tmp_path
 
 
 @pytest.fixture

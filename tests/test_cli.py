@@ -11,7 +11,6 @@ import pytest
 
 from audio_engram import cli
 from audio_engram.codecs.base import list_codecs
-from audio_engram.data.worlds import AR, World
 
 COMMANDS = [
     [],
@@ -39,16 +38,6 @@ SMALL = [
 RUN = ["--device", "cpu", "--corpus", "demo", "--out", "out", *SMALL]
 WORLD = ["--device", "cpu", "--corpus", "world:ar", "--out", "out", *SMALL]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty working folder, and a small world."""
-    monkeypatch.chdir(tmp_path)
-    for owner, name, value in ((World, "speakers", 10), (World, "utterances_per_speaker", 1), (AR, "frames", 60)):
-        monkeypatch.setattr(owner, name, value)
-    monkeypatch.setattr(AR, "dim", 4)
-    return tmp_path
 
 
 def read_json(text: str) -> object:
