@@ -186,7 +186,7 @@ GLOSSARY = (
         "negative log-likelihood minus that of a Gaussian over increments; nats per frame, lower is better",
     ),
     ("excess", "the same against the best of the trivial baselines"),
-    ("MDN", "mixture density network: eight diagonal Gaussians over the increment"),
+    ("MDN", "mixture density network: a mixture of diagonal Gaussians over the increment"),
     ("vMF", "von Mises–Fisher distribution of the direction, here with a log-normal magnitude"),
     ("AR(1)", "each dimension returns to its mean at its own rate: no learned dynamics"),
     ("shuffled", "the same frames in random order, within each utterance or across all of them"),
