@@ -28,7 +28,7 @@ def libri(root: Path, *names: str) -> Path:
 class TestSpec:
     @pytest.mark.parametrize("spec", ["dmeo", "libri:/x", "folders:/x", ""])
     def test_unknown(self, spec):
-        with pytest.raises(UsageError, match=r"did you mean|known: demo, folder, librispeech"):
+        with pytest.raises(UsageError, match=r"did you mean|known: demo, folder, lhotse, librispeech"):
             open_corpus(spec)
 
     def test_near_miss(self):

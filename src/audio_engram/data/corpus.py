@@ -1,11 +1,11 @@
-"""What a corpus is, and how one is opened by its spec: `demo`, `librispeech:PATH` or `folder:PATH`."""
+"""What a corpus is, and how one is opened by its spec: `demo`, or a kind and a path such as `folder:PATH`."""
 
 import hashlib
 import importlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from jaxtyping import Float
@@ -13,23 +13,28 @@ from torch import Tensor
 
 from audio_engram.audio import read_audio, source_hash
 from audio_engram.codecs.base import near_miss
+from audio_engram.data.cuts import Cut
 from audio_engram.errors import DataError, UsageError
 
 KINDS = {
     "demo": "audio_engram.data.embedded:open_demo",
     "folder": "audio_engram.data.folder:open_folder",
+    "lhotse": "audio_engram.data.lhotse:open_lhotse",
     "librispeech": "audio_engram.data.librispeech:open_librispeech",
+    "manifest": "audio_engram.data.listed:open_listed",
 }
+FILES = ("lhotse", "manifest")
+"""Kinds whose path is a file; those of the others are folders."""
 HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
 class CorpusItem:
-    """One utterance: an audio file, or a function from a sample rate [Hz] to mono audio."""
+    """One utterance: an audio file, a part of one, or a function from a sample rate [Hz] to mono audio."""
 
     id: str
     speaker: str
-    source: Path | Callable[[int], Tensor]
+    source: Path | Cut | Callable[[int], Tensor]
     subset: str = ""
 
     def audio(self, sample_rate: int) -> Float[Tensor, " T"]:
@@ -39,8 +44,15 @@ class CorpusItem:
         """
         return read_audio(self.source, sample_rate) if isinstance(self.source, Path) else self.source(sample_rate)
 
+    @property
+    def file(self) -> Path | None:
+        """The file that the audio comes from, if it comes from one."""
+        if isinstance(self.source, Cut):
+            return self.source.file
+        return self.source if isinstance(self.source, Path) else None
+
     def content_hash(self, audio: Float[Tensor, " T"]) -> str:
-        """Hash of the file, or of `audio` where there is no file."""
+        """Hash of the file, or of `audio` where that is not a whole file."""
         if isinstance(self.source, Path):
             return source_hash(self.source)
         return hashlib.blake2b(audio.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
@@ -60,6 +72,9 @@ class Corpus:
         repeated = [name for name, count in Counter(item.id for item in self.items).items() if count > 1]
         if repeated:
             raise DataError(f"corpus {self.name} has utterance id {repeated[0]} more than once; rename the files")
+        for item in self.items:
+            if not (item.id + item.speaker + item.subset).isascii():
+                _check_text(item)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -70,15 +85,18 @@ class Corpus:
         return sorted({item.speaker for item in self.items})
 
     def fingerprint(self) -> str:
-        """Hash of ids, speakers, subsets, file sizes and the first 64 KiB of every file.
+        """Hash of ids, speakers, subsets, file sizes, the first 64 KiB of every file and where it is cut.
 
         Sizes and beginnings tell changed recordings apart without reading hundreds of hours; the full hash of
         each file stands in the latent store.
         """
         digest = hashlib.sha256()
+        size_and_head = cache(_size_and_head)  # many cuts may lie in one file
         for item in self.items:
             digest.update("\0".join([item.id, item.speaker, item.subset, ""]).encode())
-            digest.update(_size_and_head(item.source))
+            digest.update(size_and_head(item.file) if item.file else b"function")
+            if isinstance(item.source, Cut):
+                digest.update(f"{item.source.start} {item.source.end} {item.source.channel}\0".encode())
         return digest.hexdigest()[:32]
 
 
@@ -95,7 +113,9 @@ def open_corpus(spec: str) -> Corpus:
         raise UsageError(f"data.corpus: {spec!r} should be written {kind + ':PATH' if needs_path else kind}")
     module, _, function = KINDS[kind].partition(":")
     opener = getattr(importlib.import_module(module), function)
-    return opener(existing_folder(argument)) if needs_path else opener()
+    if not needs_path:
+        return opener()
+    return opener(_existing_file(argument) if kind in FILES else existing_folder(argument))
 
 
 def existing_folder(path: str) -> Path:
@@ -110,9 +130,25 @@ def existing_folder(path: str) -> Path:
     return folder
 
 
-def _size_and_head(source: Path | Callable[[int], Tensor]) -> bytes:
-    if not isinstance(source, Path):
-        return b"function"
+def _check_text(item: CorpusItem) -> None:
+    """A file's name may hold bytes that are no text, which no table and no report could name again."""
+    try:
+        f"{item.id}{item.speaker}{item.subset}".encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"utterance {item.id!a} of speaker {item.speaker!a} is not named in UTF-8; rename it"
+        ) from error
+
+
+def _existing_file(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        what = "is a folder" if file.exists() else "does not exist"
+        raise DataError(f"data.corpus: {file} {what}; give the file that lists the utterances")
+    return file
+
+
+def _size_and_head(source: Path) -> bytes:
     try:
         with source.open("rb") as handle:
             return f"{source.stat().st_size}\0".encode() + hashlib.sha256(handle.read(HEAD)).digest()

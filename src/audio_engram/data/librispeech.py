@@ -3,15 +3,26 @@
 Panayotov et al., "Librispeech: an ASR corpus based on public domain audio books", ICASSP 2015.
 """
 
+import shutil
 from pathlib import Path
 
+from audio_engram.codecs.base import near_miss
+from audio_engram.data.archive import unpack
 from audio_engram.data.corpus import Corpus, CorpusItem
-from audio_engram.errors import DataError
+from audio_engram.data.download import fetch, written_below
+from audio_engram.errors import DataError, UsageError
 
+SERVER = "https://www.openslr.org/resources/12"
 SUBSETS = {
-    *("dev-clean", "dev-other", "test-clean", "test-other"),
-    *("train-clean-100", "train-clean-360", "train-other-500"),
+    "dev-clean": "42e2234ba48799c1f50f24a7926300a1",
+    "dev-other": "c8d0bcc9cca99d4f8b62fcc847357931",
+    "test-clean": "32fa31d27d2e1cad72775fee3f4849a9",
+    "test-other": "fb5a50374b501bb3bac4815ee91d3135",
+    "train-clean-100": "2a93770f6d5c6c964bc36631d331a522",
+    "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
+    "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
 }
+"""The MD5 of each subset's archive, as published in md5sum.txt beside them."""
 LAYOUT = "<subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"
 
 
@@ -53,3 +64,36 @@ def _check_speakers(table: Path, speakers: set[str]) -> None:
     unknown = sorted(speakers - known)
     if unknown:
         raise DataError(f"{table} has no speaker {unknown[0]}; fetch {table.name} and the audio of one release again")
+
+
+def download_librispeech(subset: str, folder: Path, server: str = SERVER) -> bool:
+    """Fetch and unpack a subset into `folder/LibriSpeech/<subset>`; False if it is there already.
+
+    Raises: UsageError for an unknown subset, MissingError when the server cannot be reached, DataError for a
+    damaged archive or a full disk. What was fetched is kept and gone on from.
+    """
+    if subset not in SUBSETS:
+        raise UsageError(f"LibriSpeech has no subset {subset!r}; {near_miss(subset, sorted(SUBSETS))}")
+    if (folder / "LibriSpeech" / subset).exists():
+        return False
+    archive, unpacked = folder / f"{subset}.tar.gz", folder / f".{subset}"
+    fetch(f"{server.rstrip('/')}/{archive.name}", archive, SUBSETS[subset])
+    shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed process
+    try:
+        with written_below(folder):
+            unpack(archive, unpacked)
+            _put_in_place(unpacked / "LibriSpeech", folder / "LibriSpeech", subset)
+            archive.unlink()
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return True
+
+
+def _put_in_place(unpacked: Path, root: Path, subset: str) -> None:
+    if not (unpacked / subset).is_dir():
+        raise DataError(f"the archive of {subset} has no folder LibriSpeech/{subset}; delete it and fetch it again")
+    root.mkdir(exist_ok=True)
+    for table in unpacked.glob("*.TXT"):
+        if not (root / table.name).exists():
+            table.rename(root / table.name)
+    (unpacked / subset).rename(root / subset)  # last: a subset that is there is whole

@@ -10,12 +10,12 @@ EVERY = 30.0
 
 
 class Progress:
-    """Counts items; off a terminal it says one line every `EVERY` seconds."""
+    """Counts items, each called `unit` on a terminal; elsewhere it says one line every `EVERY` seconds."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, unit: str = "utt") -> None:
         self._what, self._total, self._done = what, total, 0
         self._next_line = time.monotonic() + EVERY
-        self._bar = tqdm(total=total, desc=what, unit="utt", disable=None, file=sys.stderr)
+        self._bar = tqdm(total=total, desc=what, unit=unit, disable=None, file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self
