@@ -27,8 +27,8 @@ def caveats(run: Run) -> tuple[str, ...]:
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
-        (codec is not None and not codec.causal, NOT_CAUSAL),
-        (codec is not None and codec.stochastic, STOCHASTIC),
+        (not codec.causal, NOT_CAUSAL),
+        (codec.stochastic, STOCHASTIC),
         (
             failed > 0,
             f"{failed} of {manifest.counts.found} files could not be read; the reasons stand under Provenance.",

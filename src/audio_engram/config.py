@@ -25,6 +25,20 @@ def _with_one(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("an average around a frame has 1, 3, 5, ... taps")
+    return value
+
+
+def _whole_or_share(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError("a whole number of components, or a share of variance below 1")
+    return value
+
+
+Odd = Annotated[int, AfterValidator(_odd)]
+Components = Annotated[float, AfterValidator(_whole_or_share)]
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
@@ -43,6 +57,14 @@ class CodecConfig(_Section):
     tap: str = Field("", description="which tensor of the codec is the latent; empty: the codec's default")
     frame_rate: float = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
     stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
+    unstack: int = Field(1, ge=1, description="every latent is cut into this many consecutive frames")
+    smooth: Odd = Field(1, ge=1, description="moving average over this many latents")
+    hybrid: bool = Field(False, description="keep the magnitudes of the latents before smoothing")
+    smoother: float = Field(
+        0.0, ge=0, description="a learned smoother; dB of distortion that losing all jerks is worth"
+    )
+    pca: Components = Field(0.0, ge=0, description="principal components: a number, or a share of variance below 1")
+    whiten: bool = Field(False, description="divide each principal component by its standard deviation")
     options: dict[str, Option] = Field({}, description="further keyword arguments of the codec's class")
 
 

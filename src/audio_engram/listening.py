@@ -34,7 +34,7 @@ class _Sound:
 def listen(run: Run) -> list[dict[str, object]]:
     """Write the sounds of a few test utterances and an index of them; a world has none."""
     codec = run.codec
-    if codec is None or run.corpus is None or not codec.playable:
+    if run.corpus is None or not codec.playable:
         return []
     folder = run.folder / "audio"
     make_folder(folder)
@@ -61,7 +61,7 @@ def _chosen(run: Run) -> list[str]:
 
 
 def _n_frames(run: Run) -> int:
-    return max(2, round(run.config.experiments.audio_seconds * run.store.manifest.frame_rate))
+    return max(2, round(run.config.experiments.audio_seconds * run.codec.frame_rate))
 
 
 def _one_utterance(run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int) -> list[dict[str, object]]:

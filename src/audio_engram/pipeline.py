@@ -108,10 +108,10 @@ def _codec_facts(run: Run) -> dict[str, Any]:
         "fingerprint": manifest.codec_fingerprint,
         "tap": manifest.tap,
         "sample_rate": manifest.sample_rate,
-        "frame_rate": manifest.frame_rate,
-        "latent_dim": manifest.latent_dim,
-        "causal": codec.causal if codec else True,
-        "stochastic": codec.stochastic if codec else False,
+        "frame_rate": codec.frame_rate,
+        "latent_dim": codec.latent_dim,
+        "causal": codec.causal,
+        "stochastic": codec.stochastic,
     }
 
 

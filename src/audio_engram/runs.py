@@ -14,7 +14,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, load_codec
-from audio_engram.config import Config, TrainConfig
+from audio_engram.codecs.derived import check_derived, derive_codec
+from audio_engram.codecs.projected import wrappers
+from audio_engram.codecs.soundless import Soundless
+from audio_engram.config import CodecConfig, Config, TrainConfig
 from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.frames import Frames, load_frames
@@ -62,10 +65,11 @@ class Run:
         overwrite: bool = False,
     ) -> None:
         self.folder, self.config, self.log = Path(folder), config, log
+        self.latents = self.folder / "latents"
         self.histories: dict[str, History] = {}
         self._cache: dict[tuple[Any, ...], Any] = {}
         # Whatever is wrong with these must show before anything is deleted or written.
-        _ = self.device, self.codec, self.corpus
+        _ = self.device, self.base, self.corpus
         if overwrite:
             clear(self.folder)
         claim(self.folder, config, resume)
@@ -82,9 +86,20 @@ class Run:
         return world(spec) if spec.startswith("world:") else None
 
     @cached_property
-    def codec(self) -> Codec | None:
-        """The frozen codec; a world has none."""
-        return None if self.world else load_codec(self.config.codec).to(self.device).eval()
+    def base(self) -> Codec:
+        """The frozen codec whose latents are stored; where there is none, something that is silent."""
+        if self.world is not None:
+            _refuse_codec(self.config)
+            return Soundless(f"world:{self.world.name}", self.world.frame_rate, self.world.dim)
+        codec = load_codec(self.config.codec).to(self.device).eval()
+        check_derived(codec, self.config.codec)
+        return codec
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec of the latents that are measured: `base` with what the configuration derives from it."""
+        seed = seed_for(self.config.seed, "smoother")
+        return derive_codec(self.base, self.config.codec, self._training_latents, self.folder / "checkpoints", seed)
 
     @cached_property
     def corpus(self) -> Corpus | None:
@@ -93,14 +108,15 @@ class Run:
 
     @cached_property
     def store(self) -> LatentStore:
-        """The latents, extracted on first use."""
-        folder = self.folder / "latents"
+        """The latents of `base`, extracted on first use."""
         if self.world is not None:
-            return write_world(self.world, self.config.seed, folder)
-        assert self.codec is not None
+            return write_world(self.world, self.config.seed, self.latents)
         assert self.corpus is not None
         settings = ExtractConfig(max_failed=self.config.data.max_failed)
-        return extract(self.corpus, self.codec, folder, settings)
+        return extract(self.corpus, self.base, self.latents, settings)
+
+    def _training_latents(self) -> list[Tensor]:
+        return [self.store[u.id] for u in self.store.utterances if self.split_of[u.speaker] == "train"]
 
     @cached_property
     def split_of(self) -> dict[str, str]:
@@ -116,21 +132,26 @@ class Run:
     @property
     def codec_name(self) -> str:
         """What the latents are called in measurements."""
-        return f"world:{self.world.name}" if self.world is not None else self.store.manifest.codec
+        return self.codec.title
 
     def frames(self, data: str = "real") -> Frames:
         """The frames, or their surrogate `shuffled_within` / `shuffled_across`."""
+        return self.once(("frames", data), lambda: self._load(data))
 
-        def make() -> Frames:
-            if data == "real":
-                split_of = self.split_of
-                return load_frames(self.store, split_of)
-            where = data.removeprefix("shuffled_")
-            if where not in ("within", "across"):
-                raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
-            return self.frames().shuffled(where, seed_for(self.config.seed, data))  # type: ignore[arg-type]
-
-        return self.once(("frames", data), make)
+    def _load(self, data: str) -> Frames:
+        chain = wrappers(self.codec)
+        if data == "real":
+            return load_frames(self.store, self.split_of, chain)
+        where = data.removeprefix("shuffled_")
+        if where not in ("within", "across"):
+            raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
+        seed = seed_for(self.config.seed, data)
+        first = next((place for place, one in enumerate(chain) if one.mixes_frames), None)
+        if first is None:
+            return self.frames().shuffled(where, seed)  # type: ignore[arg-type]
+        # What mixes neighbours makes them alike, shuffled or not: the surrogate must have gone through it as well.
+        frames = load_frames(self.store, self.split_of, chain[:first])
+        return frames.shuffled(where, seed).treated(chain[first:])  # type: ignore[arg-type]
 
     def windows(self, split: str, steps: int, data: str = "real") -> Windows:
         """Segments of a split; for lag k, `steps = k`."""
@@ -221,6 +242,16 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, codec={self.config.codec.name}, corpus={self.config.data.corpus})"
+
+
+def _refuse_codec(config: Config) -> None:
+    """A world draws latents, so nothing would come of a codec."""
+    for name in ("name", "weights", "tap", "frame_rate", "options"):
+        if getattr(config.codec, name) != getattr(CodecConfig(), name):
+            raise UsageError(
+                f"codec.{name}: the latents of {config.data.corpus} come from no codec: leave it out, or name a corpus"
+                " with audio"
+            )
 
 
 def measurement(interval: Interval, **what: Any) -> Measurement:

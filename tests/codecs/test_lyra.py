@@ -13,6 +13,7 @@ from pystoi import stoi
 from audio_engram.audio import read_audio
 from audio_engram.codecs.base import Codec, CodecConfig, load_codec
 from audio_engram.codecs.conformance import check_codec
+from audio_engram.codecs.derived import with_rate
 from audio_engram.codecs.lyra import CausalConv, CausalUpsampling, LyraCodec, weight_shapes
 from audio_engram.errors import DataError, EngramError, MissingError
 
@@ -184,5 +185,5 @@ def test_real_weights_keep_real_speech_intelligible(shared: Path) -> None:
 @pytest.mark.shared
 def test_real_weights_conform(shared: Path) -> None:
     settings = CodecConfig(name="lyra", weights=str(shared / "codecs/lyra_v2_f32.npz"), stack=4)
-    results = check_codec(load_codec(settings))
+    results = check_codec(with_rate(load_codec(settings), settings))
     assert [result.name for result in results if not result.ok] == []

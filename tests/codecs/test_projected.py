@@ -5,6 +5,7 @@ import torch
 
 from audio_engram.codecs.base import CodecConfig, load_codec
 from audio_engram.codecs.conformance import check_codec
+from audio_engram.codecs.derived import with_rate
 from audio_engram.codecs.mel import MelCodec
 from audio_engram.codecs.probe import speech_like
 from audio_engram.codecs.projected import Stacked, Standardised
@@ -64,7 +65,8 @@ def test_fingerprints_contain_the_inner_codec_and_the_statistics() -> None:
 
 
 def test_the_configuration_stacks() -> None:
-    codec = load_codec(CodecConfig(frame_rate=50, stack=4))
+    config = CodecConfig(frame_rate=50, stack=4)
+    codec = with_rate(load_codec(config), config)
     assert isinstance(codec, Stacked)
     assert (codec.frame_rate, codec.latent_dim) == (12.5, 512)
 

@@ -96,6 +96,16 @@ class Codec(nn.Module, ABC):
             "options": self.options,
         }
 
+    @property
+    def title(self) -> str:
+        """What figures and tables call these latents."""
+        tap = "" if self.tap == self.taps[0] else f" {self.tap}"
+        return " · ".join([f"{self.name}{tap} {self.frame_rate:g} Hz", *self.treatments()])
+
+    def treatments(self) -> list[str]:
+        """What was done to the latents after encoding, as the title says it."""
+        return []
+
     def fingerprint(self) -> str:
         """Return a hash of description and weights; latents of two fingerprints are never mixed."""
         digest = hashlib.blake2b(json.dumps(self.description(), sort_keys=True).encode(), digest_size=16)
@@ -112,7 +122,7 @@ def list_codecs() -> dict[str, str]:
 
 
 def load_codec(config: CodecConfig) -> Codec:
-    """Return the frozen codec that `config` names.
+    """Return the frozen codec that `config` names, without what is derived from it (see `derived`).
 
     Raises:
         UsageError: unknown name, tap or option, or an option that this codec does not use.
@@ -122,10 +132,6 @@ def load_codec(config: CodecConfig) -> Codec:
     arguments = _arguments(kind, config)
     codec = kind(**arguments)
     codec.options = codec.options or dict(config.options)
-    if config.stack > 1:
-        from audio_engram.codecs.projected import Stacked
-
-        codec = Stacked(codec, config.stack)
     return codec.eval().requires_grad_(False)
 
 

@@ -1,4 +1,10 @@
-"""Codecs wrapped around codecs: another representation of the same audio, decodable like the first."""
+"""Codecs wrapped around codecs: another representation of the same audio, decodable like the first.
+
+A wrapper computes its latents from those of the codec inside it, so that stored latents serve every wrapper
+and no audio is encoded twice.
+"""
+
+from abc import abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -9,7 +15,10 @@ from audio_engram.errors import UsageError
 
 
 class Wrapper(Codec):
-    """A codec whose latents are computed from those of `inner`."""
+    """A codec whose latents are computed from those of `inner` by `project`, and decoded after `restore`."""
+
+    mixes_frames: bool = False
+    """A latent depends on several frames of `inner` that other latents depend on too."""
 
     def __init__(self, inner: Codec) -> None:
         super().__init__()
@@ -20,9 +29,34 @@ class Wrapper(Codec):
         self.causal, self.stochastic = inner.causal, inner.stochastic
         self.taps, self.tap, self.playable = inner.taps, inner.tap, inner.playable
 
+    @abstractmethod
+    def project(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2 D2"]:
+        """Return this codec's latents from those of `inner`."""
+
+    @abstractmethod
+    def restore(self, latents: Float[Tensor, "B N2 D2"]) -> Float[Tensor, "B N D"]:
+        """Return latents that `inner` decodes; gradients pass."""
+
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the projected latents of audio that is a whole number of frames long."""
+        return self.project(self.inner.analyse(audio))
+
+    def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
+        """Return the inner codec's audio of the restored latents."""
+        return self.inner.decode(self.restore(latents))
+
     def description(self) -> dict[str, object]:
         """Return the wrapper's description around the inner codec's."""
         return super().description() | {"inner": self.inner.description()}
+
+    def treatments(self) -> list[str]:
+        """The inner codec's, and what this wrapper adds; frame rate and dimensions speak for themselves."""
+        return [*self.inner.treatments(), *filter(None, [self.treatment])]
+
+    @property
+    def treatment(self) -> str:
+        """What the title says of this wrapper."""
+        return ""
 
 
 class Stacked(Wrapper):
@@ -42,14 +76,43 @@ class Stacked(Wrapper):
         """Samples per latent frame."""
         return self.inner.hop * self.size
 
-    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
-        """Return stacked latents of audio that is a whole number of stacks long."""
-        return self.inner.analyse(audio).reshape(audio.shape[0], -1, self.latent_dim)
+    def project(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2 D2"]:
+        """Return stacked latents; frames that fill no stack are dropped."""
+        whole = latents.shape[1] // self.size
+        return latents[:, : whole * self.size].reshape(len(latents), whole, self.latent_dim)
 
-    def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
-        """Return the inner codec's audio of the frames laid one after another again."""
-        frames = latents.shape[1] * self.size
-        return self.inner.decode(latents.reshape(latents.shape[0], frames, self.inner.latent_dim))
+    def restore(self, latents: Float[Tensor, "B N2 D2"]) -> Float[Tensor, "B N D"]:
+        """Return the frames laid one after another again."""
+        return latents.reshape(len(latents), latents.shape[1] * self.size, self.inner.latent_dim)
+
+
+class Unstacked(Wrapper):
+    """Every latent is cut into `size` consecutive frames; what `Stacked` puts together, this takes apart."""
+
+    def __init__(self, inner: Codec, size: int) -> None:
+        super().__init__(inner)
+        if size < 1 or inner.latent_dim % size or inner.hop % size:
+            raise UsageError(
+                f"codec.unstack: {size} frames cannot be cut from latents of {inner.latent_dim} dimensions and"
+                f" {inner.hop} samples: give a divisor of both"
+            )
+        self.size = size
+        self.options = {"unstack": size}
+        self.frame_rate = inner.frame_rate * size
+        self.latent_dim = inner.latent_dim // size
+
+    def n_frames(self, samples: int) -> int:
+        """Return how many frames lie in the whole latents of `inner`."""
+        return self.inner.n_frames(samples) * self.size
+
+    def project(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2 D2"]:
+        """Return the parts, one after another."""
+        return latents.reshape(len(latents), latents.shape[1] * self.size, self.latent_dim)
+
+    def restore(self, latents: Float[Tensor, "B N2 D2"]) -> Float[Tensor, "B N D"]:
+        """Return the parts side by side again; those of a latent that is not whole are dropped."""
+        whole = latents.shape[1] // self.size
+        return latents[:, : whole * self.size].reshape(len(latents), whole, self.inner.latent_dim)
 
 
 class Standardised(Wrapper):
@@ -71,10 +134,29 @@ class Standardised(Wrapper):
         self.register_buffer("loc", loc.detach().clone())
         self.register_buffer("scale", scale.detach().clone())
 
-    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+    def project(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B N2 D2"]:
         """Return standardised latents."""
-        return (self.inner.analyse(audio) - self.loc) / self.scale
+        return (latents - self.loc) / self.scale
 
-    def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
-        """Return the inner codec's audio of the unstandardised latents."""
-        return self.inner.decode(latents * self.scale + self.loc)
+    def restore(self, latents: Float[Tensor, "B N2 D2"]) -> Float[Tensor, "B N D"]:
+        """Return unstandardised latents."""
+        return latents * self.scale + self.loc
+
+
+def wrappers(codec: Codec) -> list[Wrapper]:
+    """The wrappers of a codec, the innermost first."""
+    return [*wrappers(codec.inner), codec] if isinstance(codec, Wrapper) else []
+
+
+def base_of(codec: Codec) -> Codec:
+    """The codec inside all wrappers."""
+    return base_of(codec.inner) if isinstance(codec, Wrapper) else codec
+
+
+@torch.no_grad()
+def apply(some: list[Wrapper], latents: Float[Tensor, "N D"]) -> Float[Tensor, "N2 D2"]:
+    """One utterance's latents through several wrappers, the innermost first."""
+    batch = latents.unsqueeze(0)
+    for wrapper in some:
+        batch = wrapper.project(batch)
+    return batch[0]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from audio_engram.codecs.projected import Wrapper, apply
 from audio_engram.data.splits import Split
 from audio_engram.data.store import LatentStore
 from audio_engram.errors import DataError
@@ -65,34 +66,52 @@ class Frames:
         moving = _moving(z * self.scale, self.offsets, self.in_split("train"))
         return replace(self, z=z, speaker=self.speaker[order], moving=moving)
 
+    def treated(self, treatments: list[Wrapper]) -> "Frames":
+        """The frames after wrappers that keep their number, standardised anew."""
+        raw = self.z * self.scale + self.loc
+        parts = [apply(treatments, one) for one in raw.split(self.offsets.diff().tolist())]
+        return _standardised(replace(self, z=torch.cat(parts)))
 
-def load_frames(store: LatentStore, split_of: dict[str, str]) -> Frames:
-    """Read a store and standardise it by the frames of the training speakers.
+
+def load_frames(store: LatentStore, split_of: dict[str, str], treatments: list[Wrapper] | None = None) -> Frames:
+    """Read a store, derive the latents that `treatments` make of it, and standardise them by the training speakers.
+
+    Utterances too short for a single latent are left out.
 
     Raises:
         DataError: if a dimension does not vary in the training split.
     """
-    raw = store.frames().float()
-    utterances = store.utterances
-    speakers = sorted({u.speaker for u in utterances})
-    lengths = torch.tensor([u.frames for u in utterances])
-    speaker = torch.tensor([speakers.index(u.speaker) for u in utterances]).repeat_interleave(lengths)
-    by_speaker = torch.tensor([SPLITS.index(split_of[name]) for name in speakers])
-    split = by_speaker[speaker]
-    offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
-    train = split == SPLITS.index("train")
-    loc, scale = _moments(raw[train])
-    return Frames(
-        z=(raw - loc) / scale,
-        loc=loc,
-        scale=scale,
-        offsets=offsets,
-        speaker=speaker,
-        split=split,
-        moving=_moving(raw, offsets, train),
-        speakers=tuple(speakers),
-        utterances=tuple(u.id for u in utterances),
+    flat = store.frames().float()
+    parts = flat.split([u.frames for u in store.utterances])
+    if treatments:
+        parts = tuple(apply(treatments, one) for one in parts)
+    kept = [(u, one) for u, one in zip(store.utterances, parts, strict=True) if len(one)]
+    speakers = sorted({u.speaker for u, _ in kept})
+    lengths = torch.tensor([len(one) for _, one in kept])
+    place = {name: i for i, name in enumerate(speakers)}
+    speaker = torch.tensor([place[u.speaker] for u, _ in kept]).repeat_interleave(lengths)
+    split = torch.tensor([SPLITS.index(split_of[name]) for name in speakers])[speaker]
+    raw = flat if not treatments else torch.cat([one for _, one in kept])
+    return _standardised(
+        Frames(
+            z=raw,
+            loc=torch.zeros(raw.shape[1]),
+            scale=torch.ones(raw.shape[1]),
+            offsets=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
+            speaker=speaker,
+            split=split,
+            moving=torch.zeros(len(raw), dtype=torch.bool),
+            speakers=tuple(speakers),
+            utterances=tuple(u.id for u, _ in kept),
+        )
     )
+
+
+def _standardised(raw: Frames) -> Frames:
+    """Frames whose `z` is still raw, with what is computed from it."""
+    train = raw.in_split("train")
+    loc, scale = _moments(raw.z[train])
+    return replace(raw, z=(raw.z - loc) / scale, loc=loc, scale=scale, moving=_moving(raw.z, raw.offsets, train))
 
 
 def _moments(raw: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:

@@ -1,0 +1,75 @@
+"""What the configuration asks to be made of a codec's latents, in this order: (un)stack, smooth, PCA."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from audio_engram.codecs.base import Codec
+from audio_engram.codecs.pca import Projected, check_components
+from audio_engram.codecs.projected import Stacked, Unstacked, apply, wrappers
+from audio_engram.codecs.smoothed import Hybrid, Smoothed
+from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
+from audio_engram.config import CodecConfig
+from audio_engram.data.publish import make_folder, published
+from audio_engram.errors import UsageError
+
+Training = Callable[[], list[Tensor]]
+"""The base codec's latents of every training utterance."""
+
+
+def check_derived(base: Codec, config: CodecConfig) -> None:
+    """Refuse what cannot be derived from these latents, before anything is encoded.
+
+    Raises:
+        UsageError: naming the setting.
+    """
+    inner = with_rate(base, config)
+    check_components(inner, config.pca)
+    if config.hybrid and config.smooth == 1:
+        raise UsageError("codec.hybrid: it takes directions from a smoothed trajectory: set codec.smooth to 3 or more")
+    if config.smoother:
+        LearnedSmoother(inner, config.smoother)
+
+
+def derive_codec(base: Codec, config: CodecConfig, training: Training, kept: Path, seed: int) -> Codec:
+    """The codec of these latents around `base`; what is fitted sees training speakers only.
+
+    A learned smoother is kept in the folder `kept` and found again there.
+    """
+    codec = with_rate(base, config)
+    if config.smooth > 1:
+        codec = (Hybrid if config.hybrid else Smoothed)(codec, config.smooth)
+    if config.smoother:
+        codec = _smoother(codec, config.smoother, training, kept, seed)
+    if config.pca or config.whiten:
+        chain = wrappers(codec)
+        codec = Projected(codec, (apply(chain, one) for one in training()), config.pca, config.whiten)
+    return codec.to(_device(base)).eval().requires_grad_(False)
+
+
+def with_rate(base: Codec, config: CodecConfig) -> Codec:
+    """The codec at the frame rate that `stack` or `unstack` makes of its own."""
+    codec = Stacked(base, config.stack) if config.stack > 1 else base
+    return Unstacked(codec, config.unstack) if config.unstack > 1 else codec
+
+
+def _smoother(inner: Codec, worth: float, training: Training, kept: Path, seed: int) -> Codec:
+    smoother = LearnedSmoother(inner, worth)
+    file = kept / "smoother.safetensors"
+    if file.exists():
+        smoother.load_state_dict(load_file(file), strict=False)
+        return smoother
+    chain = wrappers(inner)
+    fit_smoother(smoother, [apply(chain, one) for one in training()], seed)
+    own = {key: value for key, value in smoother.state_dict().items() if not key.startswith("inner.")}
+    make_folder(kept)
+    with published(file) as temporary:
+        temporary.write_bytes(save(own))
+    return smoother
+
+
+def _device(codec: Codec) -> torch.device:
+    return next(codec.parameters(), next(codec.buffers(), torch.zeros(()))).device
