@@ -49,7 +49,7 @@ class Moments:
 
 
 def principal_components(
-    moments: Moments, keep: float
+    moments: Moments, keep: int | float
 ) -> tuple[Float[Tensor, "D k"], Float[Tensor, " k"], Float[Tensor, ""]]:
     """Directions (columns, by falling variance), their variances, and the share of all variance they explain.
 
@@ -77,7 +77,9 @@ class Projected(Wrapper):
     directions: Tensor
     deviation: Tensor
 
-    def __init__(self, inner: Codec, rows: Iterable[Float[Tensor, "N D"]], keep: float, whiten: bool = False) -> None:
+    def __init__(
+        self, inner: Codec, rows: Iterable[Float[Tensor, "N D"]], keep: int | float, whiten: bool = False
+    ) -> None:
         """`rows` are latents of `inner` of training speakers; `keep` as in `principal_components`, 0 for all."""
         super().__init__(inner)
         check_components(inner, keep)
@@ -112,7 +114,7 @@ class Projected(Wrapper):
         return (latents * self.deviation) @ self.directions.T + self.centre
 
 
-def check_components(inner: Codec, keep: float) -> None:
+def check_components(inner: Codec, keep: int | float) -> None:
     """Raises: UsageError for a number of components that these latents do not have."""
     if keep >= 1 and (keep != int(keep) or keep > inner.latent_dim):
         raise UsageError(

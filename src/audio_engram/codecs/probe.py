@@ -76,7 +76,7 @@ def band_levels(audio: Float[Tensor, " T"], sample_rate: int) -> Float[Tensor, "
     window = torch.hann_window(size, dtype=torch.float64)
     spectrum = torch.stft(audio.double(), size, size // 2, window=window, center=False, return_complex=True)
     power = F.avg_pool1d(spectrum.abs().square().T, 8).T
-    return 10 * power.clamp(min=float(power.max()) * 10 ** (-RANGE_DB / 10) + 1e-20).log10()
+    return 10 * power.clamp(min=float(power.detach().max()) * 10 ** (-RANGE_DB / 10) + 1e-20).log10()
 
 
 def spectral_distance(first: Float[Tensor, " T"], second: Float[Tensor, " T"], sample_rate: int) -> Float[Tensor, ""]:

@@ -6,12 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audio_engram.codecs.base import Codec
-from audio_engram.codecs.probe import spectral_distance
+from audio_engram.codecs.probe import band_levels
 from audio_engram.codecs.projected import Wrapper
 from audio_engram.errors import DataError, NumericalError, UsageError
 
 FRAMES, BATCH, STEPS, RATE = 32, 8, 200, 2e-3
 HIDDEN = 256
+TOUCH = 1e-4  # dB²
 
 
 class LearnedSmoother(Wrapper):
@@ -24,7 +25,7 @@ class LearnedSmoother(Wrapper):
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, inner: Codec, worth: float) -> None:
+    def __init__(self, inner: Codec, worth: int | float) -> None:
         """`worth` is how many dB of log-spectral distance the loss of all acceleration is worth."""
         super().__init__(inner)
         if not inner.playable:
@@ -115,7 +116,9 @@ def _cuts(utterances: list[Tensor], generator: torch.Generator) -> Float[Tensor,
 def _loss(smoother: LearnedSmoother, raw: Float[Tensor, "B N D"]) -> Float[Tensor, ""]:
     smooth = smoother.project(raw)
     with torch.no_grad():
-        wanted = smoother.inner.decode(raw).flatten()
-    distance = spectral_distance(wanted, smoother.inner.decode(smooth).flatten(), smoother.sample_rate)
+        wanted = band_levels(smoother.inner.decode(raw).flatten(), smoother.sample_rate)
+    heard = band_levels(smoother.inner.decode(smooth).flatten(), smoother.sample_rate)
+    # Where nothing is changed yet, the root would have an infinite slope.
+    distance = ((heard - wanted).square().mean(0) + TOUCH).sqrt().mean()
     jerk, before = ((z / smoother.scale).diff(n=2, dim=1).square().mean() for z in (smooth, raw))
     return distance + smoother.worth * jerk / before
