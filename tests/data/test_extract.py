@@ -12,61 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from frame_codec import HOP, RATE, FrameCodec, Unused, bytes_of, noise, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_engram.codecs.base import Codec
 from audio_engram.data import progress, publish
 from audio_engram.data.batches import encode_batch, plan_batches
 from audio_engram.data.corpus import Corpus, CorpusItem, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.store import LatentStore
 from audio_engram.errors import DataError, UsageError
-
-RATE, HOP, DIM = 16000, 160, 4
-
-
-class FrameCodec(Codec):
-    """A fixed projection of each frame."""
-
-    name = "frame"
-    sample_rate = RATE
-    frame_rate = 100.0
-    latent_dim = DIM
-    pause = 0.0
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        matrix = torch.randn(HOP, DIM, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("matrix", scale * matrix)
-
-    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.pause)
-        return audio[:, 0].unflatten(-1, (-1, HOP)) @ self.matrix
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-
-class Unused(FrameCodec):
-    """The same latents as far as a store can tell, but encoding is an error."""
-
-    def description(self) -> dict[str, object]:
-        return FrameCodec().description()
-
-    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("encoded again")
-
-
-def noise(seconds: float, seed: int = 0, rate: int = RATE, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (round(seconds * rate), channels))
-
-
-def write(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate, subtype=subtype)
 
 
 @pytest.fixture
@@ -81,10 +37,6 @@ def folder(tmp_path) -> Path:
 @pytest.fixture
 def corpus(folder) -> Corpus:
     return open_corpus(f"folder:{folder}")
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 SMALL = ExtractConfig(shard_frames=150, window=4, batch_seconds=2.0)

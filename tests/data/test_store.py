@@ -1,6 +1,7 @@
 """The store gives back what was put in, notices damage, and survives an interruption."""
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_engram.data import publish
-from audio_engram.data.manifest import Problem, StoreInfo, Utterance
-from audio_engram.data.shards import shard_path
+from audio_engram.data.manifest import Problem, StoreInfo, Utterance, _checksum, read_manifest
+from audio_engram.data.shards import read_shard, shard_path, utterances_in_shard
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError, UsageError
 
@@ -159,8 +160,17 @@ def test_a_store_without_utterances_can_be_opened(tmp_path):
 
 
 def _edit_manifest(folder: Path, **changes) -> None:
+    """With the right checksum, so that nothing but the change can be noticed."""
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    fields = json.loads(path.read_text()) | changes
+    del fields["checksum"]
+    path.write_text(json.dumps(fields | {"checksum": _checksum(fields)}))
+
+
+def _edit_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
 
 
 def _truncate(path: Path) -> None:
@@ -171,7 +181,12 @@ DAMAGE = {
     "no manifest": lambda p: (p / "manifest.json").unlink(),
     "cut manifest": lambda p: _truncate(p / "manifest.json"),
     "list for a manifest": lambda p: (p / "manifest.json").write_text("[]"),
-    "newer format": lambda p: _edit_manifest(p, format=2),
+    "newer format": lambda p: _edit_manifest(p, format=3),
+    "older format": lambda p: _edit_manifest(p, format=1),
+    "edited manifest": lambda p: _edit_text(p / "manifest.json", '"reason": "silent"', '"reason": "silant"'),
+    "manifest without checksum": lambda p: _edit_text(p / "manifest.json", '"checksum"', '"chucksum"'),
+    "a checksum too few": lambda p: _edit_manifest(p, shard_checksums=["0" * 64]),
+    "other lines": lambda p: _edit_text(p / "utterances.jsonl", '"seconds": 0.56', '"seconds": 0.57'),
     "unknown field": lambda p: _edit_manifest(p, colour="red"),
     "wrong D": lambda p: _edit_manifest(p, latent_dim=4),
     "wrong type": lambda p: _edit_manifest(p, dtype="float16"),
@@ -212,8 +227,57 @@ def test_values_that_are_not_finite_are_noticed_when_read(tmp_path):
     assert torch.equal(store["a-1"], latents_of("a-1"))
     with pytest.raises(DataError, match="not finite"):
         store["c<&>-1"]
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match=r"shard-00001.*checksum"):
         store.frames()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+@pytest.mark.parametrize("shard_frames", [10, 100])
+def test_a_flipped_bit_that_leaves_latents_finite_is_noticed(tmp_path, shard_frames, dtype):
+    """Of two shards the last, or the only one; after it is mended all is well."""
+    store = write(tmp_path, shard_frames=shard_frames)
+    path = shard_path(tmp_path, store.manifest.shards - 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:])
+    damaged = LatentStore.open(tmp_path)
+    assert torch.isfinite(damaged["c<&>-1"]).all()
+    with pytest.raises(DataError, match=rf"{path.name} is missing or damaged \(its checksum is not that"):
+        damaged.frames(dtype)
+    path.write_bytes(whole)
+    assert torch.equal(LatentStore.open(tmp_path).frames(dtype), torch.cat([latents_of(name) for name in FRAMES]))
+
+
+def test_checksums_are_those_of_the_files(tmp_path):
+    manifest = write(tmp_path).manifest
+    files = [shard_path(tmp_path, 0), shard_path(tmp_path, 1), tmp_path / "utterances.jsonl"]
+    wanted = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    assert [*manifest.shard_checksums, manifest.utterances_checksum] == wanted
+
+
+def test_a_shard_that_is_read_is_the_one_that_was_compared(tmp_path):
+    store = write(tmp_path)
+    first, second = store.manifest.shard_checksums
+    assert torch.equal(read_shard(shard_path(tmp_path, 0), first), store.frames()[:11])
+    for path, checksum in [(shard_path(tmp_path, 0), second), (shard_path(tmp_path, 9), first)]:
+        with pytest.raises(DataError, match=rf"{path.name} is missing or damaged"):
+            read_shard(path, checksum)
+
+
+def test_an_id_may_hold_what_ends_a_line_elsewhere(tmp_path):
+    names = ["a\u2028b", "c\x85d", "e\r\nf", "g\x1ch"]
+    writer = StoreWriter(tmp_path, info())
+    for name in names:
+        writer.add(Utterance(name, "s", 1.0), torch.ones(4, DIM))
+    assert [one.id for one in writer.finish(4).utterances] == names
+    assert [one.id for one in utterances_in_shard(shard_path(tmp_path, 0))] == names[:3]
+
+
+def test_the_kinds_of_device_are_kept_through_a_resume(tmp_path):
+    StoreWriter(tmp_path, info(), ["cpu"])
+    assert read_manifest(tmp_path).devices == ("cpu",)
+    writer = StoreWriter(tmp_path, info(), ["a GPU"])
+    assert read_manifest(tmp_path).devices == ("a GPU", "cpu")
+    assert writer.finish(0).manifest.devices == ("a GPU", "cpu")
 
 
 def test_disk_full_leaves_no_half_file_and_can_be_resumed(tmp_path, monkeypatch):

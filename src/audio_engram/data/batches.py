@@ -38,6 +38,12 @@ def encode_batch(codec: Codec, audio: Sequence[Float[Tensor, " _"]]) -> list[Flo
     return [rows[:count] for rows, count in zip(latents, frames, strict=True)]
 
 
+def device_kind(codec: Codec) -> str:
+    """What the codec runs on, as far as it may change the last bit of a latent: `cpu`, or the model of the GPU."""
+    device = _device(codec)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _device(module: nn.Module) -> torch.device:
     tensors = [*module.parameters(), *module.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec
-from audio_engram.data.batches import encode_batch, plan_batches
+from audio_engram.data.batches import device_kind, encode_batch, plan_batches
 from audio_engram.data.corpus import Corpus, CorpusItem
-from audio_engram.data.manifest import MANIFEST, Problem, StoreInfo, Utterance, read_manifest
+from audio_engram.data.manifest import MANIFEST, Part, Problem, StoreInfo, Utterance, read_manifest
 from audio_engram.data.progress import Progress
 from audio_engram.data.shards import DTYPES
 from audio_engram.data.store import LatentStore, StoreWriter
@@ -59,14 +59,30 @@ def extract(corpus: Corpus, codec: Codec, out: str | Path, config: ExtractConfig
     """
     config = config or ExtractConfig()
     info = store_info(corpus, codec, config)
-    store = _finished_store(Path(out), info)
+    store = finished_store(Path(out), info)
     if store is None:
-        store = _encode(corpus, codec, StoreWriter(out, info), config)
-    _refuse_too_many_failures(store, config.max_failed)
+        store = _encode(corpus, codec, StoreWriter(out, info, [device_kind(codec)]), config)
+    refuse_too_many_failures(store, config.max_failed)
     return store
 
 
-def store_info(corpus: Corpus, codec: Codec, config: ExtractConfig) -> StoreInfo:
+def extract_part(corpus: Corpus, codec: Codec, parts: Path, part: Part, config: ExtractConfig) -> LatentStore:
+    """Encode one part of `corpus` into its own store in the folder `parts`; resumed and reused like any store.
+
+    Several processes may do the same part at once. How many items may fail is asked of the whole corpus, at the merge.
+
+    Raises: DataError when the disk is full; UsageError when the part's folder holds other latents.
+    """
+    out = parts / part.folder
+    info = store_info(corpus, codec, config, part)
+    store = finished_store(out, info)
+    if store is None:
+        writer = StoreWriter(out, info, [device_kind(codec)], shared=True)
+        store = _encode(corpus, codec, writer, config)
+    return store
+
+
+def store_info(corpus: Corpus, codec: Codec, config: ExtractConfig, part: Part | None = None) -> StoreInfo:
     """What decides the latents; a store that disagrees is never reused."""
     fields = {
         "codec": codec.name,
@@ -77,15 +93,26 @@ def store_info(corpus: Corpus, codec: Codec, config: ExtractConfig) -> StoreInfo
         "latent_dim": codec.latent_dim,
         "dtype": config.dtype,
         "corpus": corpus.name,
-        "corpus_hash": corpus.fingerprint(),
+        "corpus_hash": corpus.fingerprint() if part is None else part_hash(corpus, part),
         "synthetic": corpus.synthetic,
         "shard_frames": config.shard_frames,
         "settings": {"min_frames": config.min_frames, "max_seconds": config.max_seconds},
+        "part": part,
     }
     return StoreInfo.model_validate(fields)
 
 
-def _finished_store(out: Path, info: StoreInfo) -> LatentStore | None:
+def part_hash(corpus: Corpus, part: Part) -> str:
+    """The fingerprint of a part's items alone, so that a part reads no more of the corpus than it encodes."""
+    items = corpus.items[part.first : part.first + part.items]
+    return Corpus(corpus.name, items, corpus.synthetic).fingerprint() if items else "no items"
+
+
+def finished_store(out: Path, info: StoreInfo) -> LatentStore | None:
+    """The store in `out`, if it is finished.
+
+    Raises: UsageError when it is one of other latents.
+    """
     if not (out / MANIFEST).exists():
         return None
     manifest = read_manifest(out)
@@ -94,19 +121,22 @@ def _finished_store(out: Path, info: StoreInfo) -> LatentStore | None:
 
 
 def _encode(corpus: Corpus, codec: Codec, writer: StoreWriter, config: ExtractConfig) -> LatentStore:
-    """Encode window by window; a batch depends on the corpus alone, so a resumed run repeats the bytes."""
-    windows = [corpus.items[i : i + config.window] for i in range(0, len(corpus), config.window)]
+    """Encode window by window; a batch depends on the corpus alone, so a resumed run or a part repeats the bytes."""
+    what, items = f"encode {corpus.name}", corpus.items
+    if part := writer.info.part:
+        what, items = f"{what} {part.label}", items[part.first : part.first + part.items]
+    windows = [items[i : i + config.window] for i in range(0, len(items), config.window)]
     todo = [window for window in windows if not all(item.id in writer for item in window)]
     problems: list[Problem] = []
-    with Progress(f"encode {corpus.name}", len(corpus)) as progress:
-        progress.step(len(corpus) - sum(map(len, todo)))
+    with Progress(what, len(items)) as progress:
+        progress.step(len(items) - sum(map(len, todo)))
         loaded = _load_ahead((item for window in todo for item in window), codec, config)
         for window in todo:
             for group in _groups(islice(loaded, len(window)), config.batch_seconds * codec.sample_rate * 20):
                 problems += [one for one in group if isinstance(one, Problem)]
                 problems += _encode_group([one for one in group if isinstance(one, _Sound)], codec, writer, config)
                 progress.step(len(group))
-    return writer.finish(len(corpus), problems)
+    return writer.finish(len(items), problems)
 
 
 def _load_ahead(items: Iterable[CorpusItem], codec: Codec, config: ExtractConfig) -> Iterator[_Sound | Problem]:
@@ -173,7 +203,8 @@ def _encode_group(sounds: list[_Sound], codec: Codec, writer: StoreWriter, confi
     return problems
 
 
-def _refuse_too_many_failures(store: LatentStore, max_failed: float) -> None:
+def refuse_too_many_failures(store: LatentStore, max_failed: float) -> None:
+    """Raises: DataError when a larger share than `max_failed` of the items failed, or nothing could be encoded."""
     counts, where = store.manifest.counts, store.path / MANIFEST
     failures = [problem for problem in store.manifest.problems if problem.status == "failed"]
     if counts.failed > max_failed * counts.found:

@@ -1,5 +1,6 @@
 """What a latent store says about itself: the manifest and one line per utterance."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audio_engram.errors import DataError, UsageError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 UTTERANCES = "utterances.jsonl"
 
@@ -36,6 +37,27 @@ class Counts(_Frozen):
     failed: int = 0
 
 
+class Part(_Frozen):
+    """A stretch of a corpus, whole windows of it: part `index` of `of`, counted from 1."""
+
+    index: int = Field(ge=1)
+    of: int = Field(ge=1)
+    first: int = Field(ge=0, description="place of its first item in the corpus, from 0")
+    items: int = Field(ge=0, description="0 where there are more parts than windows")
+    window: int = Field(ge=1)
+    batch_seconds: float = Field(gt=0)
+
+    @property
+    def label(self) -> str:
+        """As `--shard` writes it."""
+        return f"{self.index}/{self.of}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its store."""
+        return f"{self.index:05d}-of-{self.of:05d}"
+
+
 class StoreInfo(_Frozen):
     """What is fixed before the first frame is written. Two stores that agree here hold the same latents."""
 
@@ -51,6 +73,7 @@ class StoreInfo(_Frozen):
     synthetic: bool = False
     shard_frames: int = Field(default=32768, gt=0, description="a shard ends with the utterance that reaches this")
     settings: dict[str, str | int | float] = Field(default_factory=dict)
+    part: Part | None = Field(default=None, description="which part of the corpus this is, if not all of it")
 
     def disagreements(self, other: "StoreInfo") -> list[str]:
         """The fields in which two stores differ, each as 'name: wanted ours, found theirs'."""
@@ -65,7 +88,7 @@ class StoreInfo(_Frozen):
 
 
 class Manifest(StoreInfo):
-    """The manifest of a store; `finished` turns true with the last file written."""
+    """The manifest of a store; `finished` turns true with the last file written. Checksums are SHA-256."""
 
     format: int = FORMAT
     finished: bool = False
@@ -74,6 +97,14 @@ class Manifest(StoreInfo):
     seconds: float = 0.0
     counts: Counts = Counts()
     problems: tuple[Problem, ...] = ()
+    devices: tuple[str, ...] = Field(default=(), description="kinds of device that the codec ran on")
+    shard_checksums: tuple[str, ...] = ()
+    utterances_checksum: str = ""
+
+    def text(self) -> str:
+        """The file's content: the fields as JSON, and their own checksum."""
+        fields = self.model_dump(mode="json")
+        return json.dumps(fields | {"checksum": _checksum(fields)}, indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -101,6 +132,8 @@ def read_manifest(folder: Path) -> Manifest:
         version = fields["format"]
         if version != FORMAT:
             raise DataError(f"{path} has format {version}, this version reads {FORMAT}; extract the latents again")
+        if fields.pop("checksum") != _checksum(fields):
+            raise DataError(f"{path} is damaged (its checksum is another); remove the folder and extract again")
         return Manifest.model_validate(fields)
     except FileNotFoundError as error:
         raise DataError(f"no latent store in {folder} ({MANIFEST} is missing); run the extraction first") from error
@@ -120,9 +153,19 @@ def parse_utterances(text: str, where: str) -> list[Utterance]:
     Raises: DataError naming the line that is damaged.
     """
     utterances = []
-    for row, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: an id may hold U+2028, which JSON leaves as it is.
+    for row, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             utterances.append(Utterance(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
             raise DataError(f"{where} line {row} is damaged ({error}); extract the latents again") from error
     return utterances
+
+
+def text_checksum(text: str) -> str:
+    """SHA-256 of a text as it is written."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return text_checksum(json.dumps(fields, sort_keys=True))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ def published(path: Path) -> Iterator[Path]:
 
     Raises: DataError when the disk is full, UsageError when the place cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No process id: two machines that share the folder may run the same one.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
         _reach_the_disk(temporary)

@@ -1,11 +1,12 @@
 """A shard: one flat (frames, D) safetensors array with the lines of its utterances in the header."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from audio_engram.data.manifest import Utterance, parse_utterances, utterance_lines
@@ -22,8 +23,8 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.safetensors"
 
 
-def write_shard(path: Path, latents: Float[Tensor, "N D"], utterances: list[Utterance]) -> None:
-    """Publish a shard, whole or not at all.
+def write_shard(path: Path, latents: Float[Tensor, "N D"], utterances: list[Utterance]) -> str:
+    """Publish a shard, whole or not at all; return its checksum.
 
     Raises: DataError when the disk is full.
     """
@@ -31,6 +32,39 @@ def write_shard(path: Path, latents: Float[Tensor, "N D"], utterances: list[Utte
     data = save({KEY: latents}, metadata={"utterances": utterance_lines(utterances)})
     with published(path) as temporary:
         temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def shard_checksum(path: Path) -> str:
+    """SHA-256 of a shard's file.
+
+    Raises: DataError when it is missing.
+    """
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def verify_shard(path: Path, checksum: str) -> None:
+    """Raises: DataError when the file is not the one that was written."""
+    if shard_checksum(path) != checksum:
+        raise _damaged(path, "its checksum is not that in the manifest")
+
+
+def read_shard(path: Path, checksum: str) -> Float[Tensor, "N D"]:
+    """The latents of a shard, in memory: the very bytes whose checksum was compared.
+
+    Raises: DataError when the shard is missing or not the one that was written.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise _damaged(path, "its checksum is not that in the manifest")
+    return load(data)[KEY]
 
 
 def map_shard(path: Path) -> Float[Tensor, "N D"]:
@@ -65,4 +99,8 @@ def _header(path: Path) -> tuple[tuple[int, ...], str, str]:
             part = handle.get_slice(KEY)
             return tuple(part.get_shape()), part.get_dtype(), (handle.metadata() or {})["utterances"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); remove the folder and extract again") from error
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is missing or damaged ({reason}); remove the folder and extract again")

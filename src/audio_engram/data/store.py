@@ -24,6 +24,7 @@ from audio_engram.data.manifest import (
     Utterance,
     parse_utterances,
     read_manifest,
+    text_checksum,
     utterance_lines,
 )
 from audio_engram.data.publish import make_folder, publish_text, remove_leftovers
@@ -31,8 +32,10 @@ from audio_engram.data.shards import (
     DTYPES,
     check_shard,
     map_shard,
+    shard_checksum,
     shard_path,
     utterances_in_shard,
+    verify_shard,
     write_shard,
 )
 from audio_engram.errors import DataError, UsageError
@@ -50,7 +53,7 @@ class LatentStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "LatentStore":
-        """Open a finished store and check its sizes; no latents are read yet.
+        """Open a finished store and check its lines and sizes; no latents are read yet.
 
         Raises: DataError when the store is missing, unfinished, damaged or of another version.
         """
@@ -58,7 +61,7 @@ class LatentStore:
         manifest = read_manifest(folder)
         if not manifest.finished:
             raise DataError(f"the latent store in {folder} is unfinished; run the same extraction again to resume it")
-        store = cls(folder, manifest, _read_utterances(folder))
+        store = cls(folder, manifest, _read_utterances(folder, manifest.utterances_checksum))
         _check_sizes(store)
         return store
 
@@ -80,15 +83,20 @@ class LatentStore:
     def frames(self, dtype: torch.dtype | None = torch.float32) -> Float[Tensor, "total D"]:
         """All latents in the order of `utterances`; `dtype=None` keeps the stored type (one shard: no copy).
 
-        Raises: DataError for values that are not finite.
+        Raises: DataError for a shard that is not the one that was written.
         """
-        shards = [self._shard(index) for index in range(self.manifest.shards)]
-        for index, shard in enumerate(shards):
-            _finite(shard, str(shard_path(self.path, index)))
-        if not shards:
-            return torch.empty(0, self.manifest.latent_dim)
-        shards = [shard.to(dtype or shard.dtype) for shard in shards]
-        return shards[0] if len(shards) == 1 else torch.cat(shards)
+        m = self.manifest
+        dtype = dtype or DTYPES[m.dtype]
+        if m.shards == 1:
+            return self._verified(0).to(dtype)
+        # Shard after shard into one block: all of them and their copy at once would be twice the memory.
+        flat = torch.empty(m.frames, m.latent_dim, dtype=dtype)
+        start = 0
+        for index in range(m.shards):
+            shard = self._verified(index)
+            flat[start : start + len(shard)] = shard
+            start += len(shard)
+        return flat
 
     @cached_property
     def offsets(self) -> Int64[Tensor, "bounds"]:
@@ -113,6 +121,10 @@ class LatentStore:
         if index not in self._open_shards:
             self._open_shards[index] = map_shard(shard_path(self.path, index))
         return self._open_shards[index]
+
+    def _verified(self, index: int) -> Tensor:
+        verify_shard(shard_path(self.path, index), self.manifest.shard_checksums[index])
+        return self._shard(index)
 
     def _facts(self) -> dict[str, str]:
         m = self.manifest
@@ -139,11 +151,16 @@ class StoreWriter:
 
     Shards end where the list of utterances says, never where an interruption fell, so a resumed store is,
     byte for byte, one written in one go. `id in writer` tells what an earlier run has already put away.
+    `devices` are the kinds of device that the latents come from. A `shared` store may be written by several
+    processes at once, all of the same bytes: temporary files are left alone, and so is a finished store.
     """
 
-    def __init__(self, path: str | Path, info: StoreInfo) -> None:
+    def __init__(self, path: str | Path, info: StoreInfo, devices: Sequence[str] = (), *, shared: bool = False) -> None:
         self.path = Path(path)
         self.info = info
+        self._devices = tuple(devices)
+        self._shared = shared
+        self._checksums: list[str] = []
         self._published: list[Utterance] = []
         self._waiting: list[tuple[Utterance, Tensor]] = []
         self._waiting_frames = 0
@@ -180,7 +197,8 @@ class StoreWriter:
         counts = _count(found, len(self._ids), problems)
         if self._waiting:
             self._publish_shard()
-        publish_text(self.path / UTTERANCES, utterance_lines(self._published))
+        lines = utterance_lines(self._published)
+        publish_text(self.path / UTTERANCES, lines)
         self._write_manifest(
             finished=True,
             shards=self._next_shard,
@@ -188,37 +206,44 @@ class StoreWriter:
             seconds=sum(one.seconds for one in self._published),
             counts=counts,
             problems=tuple(problems),
+            shard_checksums=tuple(self._checksums),
+            utterances_checksum=text_checksum(lines),
         )
         return LatentStore.open(self.path)
 
     def _start(self) -> None:
         make_folder(self.path)
-        remove_leftovers(self.path)
+        if not self._shared:
+            remove_leftovers(self.path)
         if not (self.path / MANIFEST).exists():
-            if any(self.path.iterdir()):
+            if any(self.path.glob("[!.]*" if self._shared else "*")):
                 raise UsageError(f"{self.path} is no latent store and not empty; choose another folder")
             self._write_manifest()
-        self._check_same_store(read_manifest(self.path))
-        while shard_path(self.path, self._next_shard).exists():
-            self._published += utterances_in_shard(shard_path(self.path, self._next_shard))
+        self._go_on(read_manifest(self.path))
+        while (path := shard_path(self.path, self._next_shard)).exists():
+            self._published += utterances_in_shard(path)
+            self._checksums.append(shard_checksum(path))
             self._next_shard += 1
 
-    def _check_same_store(self, there: Manifest) -> None:
+    def _go_on(self, there: Manifest) -> None:
         self.info.refuse_disagreement(there, self.path)
-        if there.finished:
+        if there.finished and not self._shared:
             raise UsageError(f"{self.path} is a finished latent store; open it, or remove it to write it again")
+        self._devices = tuple(sorted({*self._devices, *there.devices}))
+        if not there.finished and there.devices != self._devices:
+            self._write_manifest()
 
     def _publish_shard(self) -> None:
         utterances = [one for one, _ in self._waiting]
         flat = torch.cat([latents for _, latents in self._waiting])
-        write_shard(shard_path(self.path, self._next_shard), flat, utterances)
+        self._checksums.append(write_shard(shard_path(self.path, self._next_shard), flat, utterances))
         self._published += utterances
         self._waiting, self._waiting_frames = [], 0
         self._next_shard += 1
 
     def _write_manifest(self, **outcome: object) -> None:
-        manifest = Manifest.model_validate(self.info.model_dump() | outcome)
-        publish_text(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        manifest = Manifest.model_validate(self.info.model_dump() | {"devices": self._devices} | outcome)
+        publish_text(self.path / MANIFEST, manifest.text())
 
 
 def _count(found: int, ok: int, problems: Sequence[Problem]) -> Counts:
@@ -234,16 +259,23 @@ def _finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
-def _read_utterances(folder: Path) -> list[Utterance]:
+def _read_utterances(folder: Path, checksum: str) -> list[Utterance]:
     path = folder / UTTERANCES
     try:
-        return parse_utterances(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_bytes().decode()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is missing or damaged; remove the folder and extract again") from error
+    if text_checksum(text) != checksum:
+        raise DataError(
+            f"{path} is damaged (its checksum is not that in {MANIFEST}); remove the folder and extract again"
+        )
+    return parse_utterances(text, str(path))
 
 
 def _check_sizes(store: LatentStore) -> None:
     m, remedy = store.manifest, "remove the folder and extract again"
+    if len(m.shard_checksums) != m.shards:
+        raise DataError(f"{store.path / MANIFEST} has not a checksum for every shard; {remedy}")
     ends = [0] * m.shards
     for row, one in enumerate(store.utterances, start=1):
         if not 0 <= one.shard < m.shards or one.offset != ends[one.shard] or one.frames < 1:
