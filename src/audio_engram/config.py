@@ -124,6 +124,8 @@ class ExperimentConfig(_Section):
     resamples: int = Field(2000, ge=1000)
     max_segments: int = Field(4096, ge=1)
     audio_seconds: float = Field(5.0, gt=0)
+    representations: tuple[CodecConfig, ...] = Field((), description="compared with codec; empty: variants of it")
+    rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 
 class Config(_Section):

@@ -3,6 +3,8 @@
 On disk: config.toml, latents/, checkpoints/, measurements.json, decision.json, report.html, audio/.
 """
 
+import hashlib
+import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -153,6 +155,22 @@ class Run:
         frames = load_frames(self.store, self.split_of, chain[:first])
         return frames.shuffled(where, seed).treated(chain[first:])  # type: ignore[arg-type]
 
+    def represented(self, codec: CodecConfig) -> "Run":
+        """The same speech in another representation: a run of its own, in a folder below this one.
+
+        It has the same seed, and so the same held-out speakers and the same resamples of them. Latents are shared
+        between representations that are derived from one codec.
+        """
+        if codec == self.config.codec:
+            return self
+        below = self.folder / "representations"
+        settings = self.config.experiments.model_copy(update={"representations": ()})
+        config = self.config.model_copy(update={"codec": codec, "experiments": settings})
+        other = Run(below / folder_name(codec), config, log=self.log)
+        base, own = base_config(codec), base_config(self.config.codec)
+        other.latents = self.latents if base == own else below / f"latents-{folder_name(base)}"
+        return other
+
     def windows(self, split: str, steps: int, data: str = "real") -> Windows:
         """Segments of a split; for lag k, `steps = k`."""
         return self.once(
@@ -234,6 +252,11 @@ class Run:
         self.histories[name] = history
         return model.eval()
 
+    def forget(self) -> None:
+        """Let go of frames, windows and models; whoever asks for them again gets them from disk."""
+        self._cache.clear()
+        self.__dict__.pop("store", None)
+
     def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What `make` makes, made once per run and key."""
         if key not in self._cache:
@@ -244,10 +267,25 @@ class Run:
         return f"Run({str(self.folder)!r}, codec={self.config.codec.name}, corpus={self.config.data.corpus})"
 
 
+def base_config(codec: CodecConfig) -> CodecConfig:
+    """The settings of the codec alone, without what is derived from its latents."""
+    names = ("name", "weights", "tap", "frame_rate", "options")
+    return CodecConfig(**{name: getattr(codec, name) for name in names})
+
+
+def folder_name(codec: CodecConfig) -> str:
+    """A short name of its own for every codec configuration."""
+    said = codec.model_dump(exclude_defaults=True, exclude={"name", "weights", "options"})
+    words = [codec.name, *(key if value is True else f"{key}{value}" for key, value in said.items())]
+    digest = hashlib.sha256(codec.model_dump_json().encode()).hexdigest()[:6]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*words, digest]))
+
+
 def _refuse_codec(config: Config) -> None:
     """A world draws latents, so nothing would come of a codec."""
-    for name in ("name", "weights", "tap", "frame_rate", "options"):
-        if getattr(config.codec, name) != getattr(CodecConfig(), name):
+    asked = base_config(config.codec)
+    for name in CodecConfig.model_fields:
+        if getattr(asked, name) != getattr(CodecConfig(), name):
             raise UsageError(
                 f"codec.{name}: the latents of {config.data.corpus} come from no codec: leave it out, or name a corpus"
                 " with audio"

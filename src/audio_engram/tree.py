@@ -7,7 +7,7 @@ PRIORS = {
     "Reusable direction archetypes exist": (0.50, "archetypes", ""),
     "Memory of prototypes helps": (0.25, "memory", ""),
     "Score correction helps rollouts": (0.30, "correction", ""),
-    "The representation makes more than a twofold difference": (0.65, "representation", ""),
+    "The representation makes more than a twofold difference": (0.65, "representation", "dynamics_ratio"),
 }
 
 ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}

@@ -77,7 +77,7 @@ def test_the_folder_is_complete_and_finite(either):
     # `Measurements` refuses records with the same key; the keys are therefore unique.
     assert len({m.key for m in measured}) == len(measured) > 200
     assert {m.experiment for m in measured} == set(EXPERIMENTS)
-    assert {m.codec for m in measured} == {f"world:{run.world.name}"}
+    assert {m.codec for m in measured} == {f"world:{run.world.name} 12.5 Hz"}
 
 
 def test_every_record_is_in_order(either):

@@ -22,11 +22,6 @@ class Soundless(Codec):
         """Nothing is known of samples; 0 divides by everything that matters here."""
         return 0
 
-    @property
-    def title(self) -> str:
-        """A world's frame rate is a manner of speaking, so it is not in its name."""
-        return self.name if self.name.startswith("world:") else super().title
-
     def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
         """Raises: UsageError, because there is no encoder."""
         raise UsageError(f"{self.name}: these latents came without a codec, so no audio can be encoded")

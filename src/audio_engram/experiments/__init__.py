@@ -9,6 +9,8 @@ from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.magnitude import magnitude
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
+from audio_engram.experiments.representation import representation
+from audio_engram.experiments.smoothing import smoothing
 from audio_engram.runs import Run
 
 EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
@@ -16,6 +18,8 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "magnitude": magnitude,
     "factorisation": factorisation,
     "injection": injection,
+    "representation": representation,
+    "smoothing": smoothing,
 }
 
 __all__ = [
@@ -27,6 +31,8 @@ __all__ = [
     "injection",
     "magnitude",
     "predictability",
+    "representation",
+    "smoothing",
 ]
 
 

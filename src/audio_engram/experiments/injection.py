@@ -42,21 +42,21 @@ def injection(run: Run) -> Outcome:
     }
     windows, index = rollout_segments(run, steps)
     reference = baseline_nll(run.baseline("increment"), windows, index)
-    gaps: dict[str, _Gap] = {}
+    gaps: dict[str, Gap] = {}
     for head in ("ar1", "mdn", "vmf"):
         run.log(f"injection: modes A to D of {head}")
         model = run.baseline("ar1") if head == "ar1" else run.model(head)
         scores = score_rollouts(model, windows, index, masks, run.baseline("ar1").last)
         for mode, some in scores.items():
             outcome.measurements += measure_steps(run, some, reference, experiment="injection", model=head, mode=mode)
-        gaps[head] = _Gap(run, head, scores, reference, after)
+        gaps[head] = Gap(run, head, scores, reference, after)
         outcome.measurements += gaps[head].measurements()
     trivial = gaps.pop("ar1").kept_record()
     outcome.findings += [gap.finding(trivial) for gap in gaps.values()]
     return outcome
 
 
-class _Gap:
+class Gap:
     """What is lost between modes A and D, and what a true frame brings back."""
 
     def __init__(

@@ -21,11 +21,11 @@ EXPLODED = 100.0  # nats above the baseline
 def predictability(run: Run) -> Outcome:
     """ΔNLL, its excess over the trivial baselines and its decomposition; cosines; next-state and increment R2."""
     outcome = Outcome()
-    cells = [_cell(run, lag, "real") for lag in run.config.experiments.lags]
+    cells = [cell(run, lag, "real") for lag in run.config.experiments.lags]
     for data in ("shuffled_within", "shuffled_across"):
-        cells += [_cell(run, lag, data) for lag in run.config.experiments.surrogate_lags]
-    for cell in cells:
-        outcome.measurements += _measure(run, cell)
+        cells += [cell(run, lag, data) for lag in run.config.experiments.surrogate_lags]
+    for one in cells:
+        outcome.measurements += _measure(run, one)
     outcome.measurements += _analytic(run)
     for head in HEADS:
         outcome.measurements += _decompose(run, head)
@@ -35,15 +35,41 @@ def predictability(run: Run) -> Outcome:
 
 def beyond_trivial(run: Run, head: str) -> Measurement:
     """The weaker of two gains at lag 1: over the best trivial baseline, and over the same head on shuffled frames."""
-    real = _cell(run, 1, "real")
+    real = cell(run, 1, "real")
     excess = run.measure(
         real.bootstrap.mean(real.above(head, real.best_trivial())),
         experiment="predictability",
         model=head,
         metric="delta_nll_excess",
     )
-    dynamics = next(part for part in _decompose(run, head) if part.metric == "part_dynamics")
-    return max(excess, dynamics, key=lambda m: float("inf") if m.high is None else m.high)
+    return max(excess, dynamics(run, head), key=lambda m: float("inf") if m.high is None else m.high)
+
+
+def dynamics(run: Run, head: str) -> Measurement:
+    """ΔNLL at lag 1 that only the order of the frames carries: the head on real frames minus on shuffled ones."""
+    gained = dynamics_resampled(run, head)
+    real = cell(run, 1, "real")
+    interval = real.bootstrap.interval(gained, len(real.scores[head].nll))
+    return run.measure(interval, experiment="predictability", model=head, lag=1, metric="part_dynamics")
+
+
+def dynamics_resampled(run: Run, head: str) -> Tensor:
+    """`dynamics` of the sample itself, then of every resample of speakers (R + 1,)."""
+    return mean_nll(run, head, "real") - mean_nll(run, head, "shuffled_within")
+
+
+def mean_nll(run: Run, head: str, data: str) -> Tensor:
+    """Mean NLL at lag 1 of the sample itself, then of every resample of speakers (R + 1,)."""
+    scored = cell(run, 1, data)
+    nll = scored.scores[head].nll
+    return scored.bootstrap.ratios(nll, torch.ones_like(nll))
+
+
+def preferred(run: Run) -> str:
+    """The head that validation speakers prefer at lag 1."""
+    for head in HEADS:
+        run.model(head)
+    return min(HEADS, key=lambda name: run.histories[f"{name}-lag1"].best)
 
 
 def criterion_for(run: Run, metric: str) -> Criterion:
@@ -60,7 +86,7 @@ def criterion_for(run: Run, metric: str) -> Criterion:
 
 
 @dataclass(frozen=True)
-class _Cell:
+class Cell:
     """The scores of every model on one kind of data at one lag, on the same frames."""
 
     lag: int
@@ -81,11 +107,12 @@ class _Cell:
         return self.scores[model].nll - self.scores[reference].nll
 
 
-def _cell(run: Run, lag: int, data: str) -> _Cell:
+def cell(run: Run, lag: int, data: str) -> Cell:
+    """Every model's scores on one kind of data at one lag; scored once in a run."""
     return run.once(("predictability", lag, data), lambda: _score_all(run, lag, data))
 
 
-def _score_all(run: Run, lag: int, data: str) -> _Cell:
+def _score_all(run: Run, lag: int, data: str) -> Cell:
     run.log(f"predictability: lag {lag}, {data}")
     windows = run.windows("test", lag, data)
     index = windows.with_valid_target()
@@ -98,15 +125,15 @@ def _score_all(run: Run, lag: int, data: str) -> _Cell:
     for head in HEADS:
         model = predictor(run.model(head, lag, data), reads_utterance=False)
         scores[head] = score(model, windows, index, ar1)
-    return _Cell(lag, data, scores, run.bootstrap(scores["increment"].speaker))
+    return Cell(lag, data, scores, run.bootstrap(scores["increment"].speaker))
 
 
-def _measure(run: Run, cell: _Cell) -> list[Measurement]:
+def _measure(run: Run, scored: Cell) -> list[Measurement]:
     found = []
-    best = cell.best_trivial()
-    for name, scores in cell.scores.items():
-        difference = cell.above(name, "increment")
-        b = cell.bootstrap
+    best = scored.best_trivial()
+    for name, scores in scored.scores.items():
+        difference = scored.above(name, "increment")
+        b = scored.bootstrap
         intervals = {
             "delta_nll": b.mean(difference),
             "delta_nll_median": b.quantile(difference, 0.5),
@@ -119,11 +146,11 @@ def _measure(run: Run, cell: _Cell) -> list[Measurement]:
         }
         if name != "ar1":
             intervals["innovation_cosine"] = b.mean(scores.innovation_cosine)
-        if cell.lag == 1:
+        if scored.lag == 1:
             intervals["state_r2"] = b.r2(scores.delta_error, scores.state_square)
         if name in HEADS:
-            intervals["delta_nll_excess"] = b.mean(cell.above(name, best))
-        what = {"experiment": "predictability", "model": name, "lag": cell.lag, "data": cell.data}
+            intervals["delta_nll_excess"] = b.mean(scored.above(name, best))
+        what = {"experiment": "predictability", "model": name, "lag": scored.lag, "data": scored.data}
         found += [run.measure(interval, metric=metric, **what) for metric, interval in intervals.items()]
     return found
 
@@ -142,12 +169,8 @@ def _decompose(run: Run, head: str) -> list[Measurement]:
     `part_static`         head on frames shuffled within - across utterances: who speaks, how loud
     `part_dynamics`       head on real frames - on frames shuffled within: the order of the frames
     """
-    means = {}
-    for data in ("real", "shuffled_within", "shuffled_across"):
-        cell = _cell(run, 1, data)
-        nll = cell.scores[head].nll
-        means[data] = cell.bootstrap.ratios(nll, torch.ones_like(nll))
-    real = _cell(run, 1, "real")
+    means = {data: mean_nll(run, head, data) for data in ("real", "shuffled_within", "shuffled_across")}
+    real = cell(run, 1, "real")
     b, ones = real.bootstrap, torch.ones_like(real.scores[head].nll)
     state, increment = (b.ratios(real.scores[name].nll, ones) for name in ("state", "increment"))
     parts = {
@@ -179,7 +202,7 @@ def _analytic(run: Run) -> list[Measurement]:
 
 def _judge(run: Run, measured: list[Measurement]) -> Finding:
     """The verdict rests on the head that validation prefers, and on the weaker of its excess and its dynamics."""
-    head = min(HEADS, key=lambda name: run.histories[f"{name}-lag1"].best)
+    head = preferred(run)
     mine = {m.metric: m for m in measured if m.model == head and m.lag == 1 and m.data == "real"}
     binding = beyond_trivial(run, head)
     criterion = criterion_for(run, binding.metric)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from audio_engram.decision import Decision, Finding
 from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
+from audio_engram.report.compared import COMPARED, comparison
 from audio_engram.report.figure import Figure
 from audio_engram.report.tables import Table
 
@@ -54,7 +55,7 @@ def _section(name: str, index: int, decision: Decision, measured: Measurements) 
     told = words.experiment(name)
     findings = tuple(f for f in decision.findings if f.criterion.experiment == name)
     records = Measurements(r for r in measured.select(experiment=name) if r.split == "test")
-    codecs = sorted({r.codec for r in records})
+    groups = _groups(name, records)
     return Section(
         name=f"experiment-{index}",
         title=told.title,
@@ -62,16 +63,17 @@ def _section(name: str, index: int, decision: Decision, measured: Measurements) 
         reading=told.reading,
         findings=findings,
         parts=tuple(
-            _part(
-                name,
-                f"e{index}c{place}",
-                codec if len(codecs) > 1 else "",
-                records.select(codec=codec),
-                findings,
-            )
-            for place, codec in enumerate(codecs)
+            _part(name, f"e{index}c{place}", codec if len(groups) > 1 else "", some, findings)
+            for place, (codec, some) in enumerate(groups)
         ),
     )
+
+
+def _groups(name: str, records: Measurements) -> list[tuple[str, Measurements]]:
+    """A part for each codec, unless the experiment is about comparing them."""
+    if name in COMPARED:
+        return [("", records)] if len(records) else []
+    return [(codec, records.select(codec=codec)) for codec in sorted({r.codec for r in records})]
 
 
 def _part(name: str, prefix: str, codec: str, records: Measurements, findings: tuple[Finding, ...]) -> Part:
@@ -79,7 +81,7 @@ def _part(name: str, prefix: str, codec: str, records: Measurements, findings: t
         drawn = figures.factorisation(records, prefix, _threshold(findings, "direction_cosine"))
     else:
         drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
-    shown = tables.parts(records)
+    shown = comparison(records, name) if name in COMPARED else tables.parts(records)
     folded = TABLES.get(name, _generic)(records)
     return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
 
