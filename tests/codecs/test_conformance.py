@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, CodecConfig, load_codec
-from audio_engram.codecs.conformance import CheckResult, check_codec, format_checks
+from audio_engram.codecs.conformance import CheckResult, check_codec, format_checks, without_sound
 from audio_engram.codecs.probe import delay_ms, spectral_distance, speech_like
 
 RATE = 16000
@@ -37,6 +37,25 @@ class LeaksFuture(Frames):
     def analyse(self, audio: Tensor) -> Tensor:
         latents = super().analyse(audio)
         return latents + 1e-3 * later(latents, 5)
+
+
+class ReflectsTheStart(Frames):
+    def analyse(self, audio: Tensor) -> Tensor:
+        latents = super().analyse(audio)
+        is_first = (torch.arange(latents.shape[1]) == 0)[:, None]
+        return latents + 0.1 * is_first * later(latents, 1)
+
+
+class NormalisesSeconds(Frames):
+    causal = False
+
+    def analyse(self, audio: Tensor) -> Tensor:
+        seconds = super().analyse(audio).split(100, 1)
+        return torch.cat([x / (x.square().mean((1, 2), keepdim=True) + 1e-6) for x in seconds], 1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        seconds = latents.split(100, 1)
+        return super().decode(torch.cat([x / (x.square().mean((1, 2), keepdim=True) + 1e-6) for x in seconds], 1))
 
 
 class LeaksWholeUtterance(Frames):
@@ -141,6 +160,14 @@ class CutGradient(Frames):
         return super().decode(latents.detach())
 
 
+class DecodesEveryOther(Frames):
+    decoded_every = 2
+
+    def decode(self, latents: Tensor) -> Tensor:
+        mask = (torch.arange(latents.shape[1]) % 2)[:, None]
+        return super().decode(latents * mask + latents.detach() * (1 - mask))
+
+
 class IgnoresAFrame(Frames):
     def decode(self, latents: Tensor) -> Tensor:
         mask = torch.ones(latents.shape[1], 1)
@@ -150,6 +177,7 @@ class IgnoresAFrame(Frames):
 
 BROKEN = [
     (LeaksFuture, "look_ahead"),
+    (ReflectsTheStart, "look_ahead"),
     (DependsOnBatch, "batch"),
     (BreaksInBatch, "batch"),
     (DependsOnLength, "right_padding"),
@@ -187,7 +215,18 @@ def test_every_check_that_can_fail_has_a_broken_codec() -> None:
     assert names == {rule for _, rule in BROKEN} | {"look_back"}
 
 
-@pytest.mark.parametrize("kind", [Frames, LooksBack, OpenlyNoisy, LooksAheadOpenly, LeaksWholeUtterance])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Frames,
+        LooksBack,
+        OpenlyNoisy,
+        LooksAheadOpenly,
+        LeaksWholeUtterance,
+        NormalisesSeconds,
+        DecodesEveryOther,
+    ],
+)
 def test_a_codec_that_says_what_it_does_passes(kind: type[Codec]) -> None:
     assert failures(check_codec(kind())) == []
 
@@ -206,6 +245,24 @@ def test_a_leak_through_the_whole_utterance_reaches_the_first_frame() -> None:
     value = named(check_codec(LeaksWholeUtterance()), "look_ahead").value
     assert value is not None
     assert 2100 < value <= 2250
+
+
+def test_chunks_of_a_second_show_their_whole_look_ahead() -> None:
+    assert named(check_codec(NormalisesSeconds()), "look_ahead").value == 990
+
+
+def test_frames_declared_to_repeat_the_same_sound_need_no_gradient() -> None:
+    gradient = named(check_codec(DecodesEveryOther()), "gradient")
+    assert (gradient.value, gradient.note) == (0.5, "one frame in 2 is decoded")
+
+
+def test_sound_of_random_weights_is_measured_and_not_judged() -> None:
+    results = without_sound(check_codec(MirrorsSpectrum()) + check_codec(LeaksFuture()), "random weights")
+    assert failures(results) == ["look_ahead"]
+    unjudged = [result for result in results if not result.judged]
+    assert {result.name for result in unjudged} == {"round_trip", "delay", "gain"}
+    assert all(result.value is not None and "not judged: random weights" in result.note for result in unjudged)
+    assert format_checks(unjudged).split()[3] == "-"
 
 
 def test_a_tap_that_cannot_be_decoded_is_not_asked_to() -> None:

@@ -22,6 +22,10 @@ from audio_engram.errors import MissingError, UsageError
 BUILT_IN = {
     "mel": "audio_engram.codecs.mel:MelCodec",
     "lyra": "audio_engram.codecs.lyra:LyraCodec",
+    "mimi": "audio_engram.codecs.mimi:MimiCodec",
+    "encodec": "audio_engram.codecs.encodec:EncodecCodec",
+    "encodec_48khz": "audio_engram.codecs.encodec:Encodec48Codec",
+    "pocket": "audio_engram.codecs.pocket:PocketCodec",
 }
 ENTRY_POINT_GROUP = "audio_engram.codecs"
 

@@ -2,10 +2,17 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from audio_engram.commands.options import Subcommands, add_settings
 from audio_engram.config import read_config
 from audio_engram.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WITHOUT_RANDOM = {"mel": "it has no weights", "lyra": "it is checked with real ones: --set codec.weights=FILE"}
+DEMO_UTTERANCES = 4
 
 
 def add(commands: Subcommands) -> None:
@@ -17,6 +24,13 @@ def add(commands: Subcommands) -> None:
     listing.set_defaults(do=_codec_list)
     check = actions.add_parser("check", help="look-ahead, batching, padding, round trip, ...")
     check.add_argument("name", help="a codec's name, or package.module:Class")
+    weights = check.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--random", action="store_true", help="small random weights: checks the adapter; sound is measured, not judged"
+    )
+    weights.add_argument(
+        "--real", action="store_true", help="weights from codec.weights or the hub, heard on the demo corpus as well"
+    )
     add_settings(check)
     check.set_defaults(do=_codec_check)
 
@@ -33,13 +47,21 @@ def _codec_list(options: argparse.Namespace) -> int:
 
 
 def _codec_check(options: argparse.Namespace) -> int:
-    settings = (*options.settings, f"codec.name={json.dumps(options.name)}")
-    config = read_config(options.config, settings)
+    if options.random and options.name in WITHOUT_RANDOM:
+        raise UsageError(f"--random: {options.name} takes no random weights, {WITHOUT_RANDOM[options.name]}")
+    seed = options.seed or 0
+    settings = [*options.settings, f"codec.name={json.dumps(options.name)}"]
+    if options.random:
+        settings.append(f"codec.options.random_seed={seed}")
+    config = read_config(options.config, tuple(settings))
     from audio_engram.codecs.base import load_codec
-    from audio_engram.codecs.conformance import check_codec, format_checks
+    from audio_engram.codecs.conformance import check_codec, format_checks, without_sound
+    from audio_engram.codecs.derived import with_rate
 
-    codec = load_codec(config.codec)
-    results = check_codec(codec, seed=options.seed or 0)
+    codec = with_rate(load_codec(config.codec), config.codec)
+    results = check_codec(codec, seed, _demo_speech(codec.sample_rate) if options.real else None)
+    if options.random:
+        results = without_sound(results, "random weights")
     if options.json:
         print(json.dumps([vars(r) for r in results], default=str))
     else:
@@ -48,3 +70,13 @@ def _codec_check(options: argparse.Namespace) -> int:
     if failed:
         raise UsageError(f"codec {codec.name}: failed {', '.join(failed)}: mend the codec, see the table above")
     return 0
+
+
+def _demo_speech(sample_rate: int) -> "Tensor":
+    """A few utterances of the demo corpus, far apart in it, one after another."""
+    import torch
+
+    from audio_engram.data.embedded import open_demo
+
+    items = open_demo().items
+    return torch.cat([item.audio(sample_rate) for item in items[:: len(items) // DEMO_UTTERANCES]])
