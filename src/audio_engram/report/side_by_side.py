@@ -1,0 +1,155 @@
+"""Finished runs side by side: one table with a column for each run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from audio_engram.data.publish import publish_text
+from audio_engram.errors import UsageError
+from audio_engram.measurements import Measurement
+from audio_engram.report import words
+from audio_engram.report.folder import RunFolder, read_run
+from audio_engram.report.tables import Table, shown
+
+# What a reader asks of two runs first; everything else is asked for by its name.
+TOLD = {
+    "predictability": (
+        *("delta_nll", "delta_nll_excess", "part_mean_reversion", "part_shape", "part_static", "part_dynamics"),
+        *("direction_cosine", "innovation_cosine"),
+    ),
+    "magnitude": ("magnitude_r2",),
+    "factorisation": ("direction_cosine", "magnitude_ratio", "state_error_vs_mean", "state_error_difference"),
+    "injection": ("advantage_kept",),
+    "representation": ("dynamics_per_second", "advantage_kept"),
+    "smoothing": ("cosine_gain", "distortion_ratio"),
+}
+HEADS = ("mdn", "vmf", "vmf - mdn", "codec")
+LONGEST_LAG = 2
+MODES = {"free_running": "free running", "D": "free running"}
+Key = tuple[str, str, str, str, int, int, str, str]
+
+
+def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]]:
+    """The table, and what must be known before its columns are held against one another.
+
+    Without `metric` the rows are the figures of `TOLD` on real data at their last step; with it, all of that metric.
+
+    Raises:
+        UsageError: fewer than two runs, one of them twice, or a metric that none of them has.
+        DataError: a folder is no finished run.
+    """
+    if len(folders) < 2 or len({f.resolve() for f in folders}) < len(folders):
+        raise UsageError("compare: name two or more different run folders")
+    runs = [read_run(folder) for folder in folders]
+    cells = [{_key(r): r for r in run.measurements if _wanted(r, run, metric)} for run in runs]
+    keys = list(dict.fromkeys(key for found in cells for key in found))
+    if not keys:
+        known = ", ".join(sorted({r.metric for run in runs for r in run.measurements}))
+        raise UsageError(f"compare: no run has measured {metric}: known are {known}")
+    rows = tuple((*_named(key), *(shown(found.get(key)) for found in cells)) for key in sorted(keys, key=_order))
+    columns = ("experiment", "metric", "model", "at", *(str(folder) for folder in folders))
+    verdicts = () if metric else _verdicts(runs)
+    return Table("Runs side by side, with 95 % intervals over speakers.", columns, verdicts + rows, heads=4), _cautions(
+        runs
+    )
+
+
+def write_comparison(table: Table, cautions: Sequence[str], path: Path) -> None:
+    """The same as a page that needs nothing else."""
+    environment = Environment(
+        loader=PackageLoader("audio_engram.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assert environment.loader is not None
+    style = environment.loader.get_source(environment, "style.css")[0]
+    page = environment.get_template("compare.html").render(table=table, cautions=cautions, style=style)
+    publish_text(path, page)
+
+
+def as_text(table: Table) -> str:
+    """Aligned columns for a terminal."""
+    rows = [table.columns, *table.rows]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _key(record: Measurement) -> Key:
+    codec = record.codec if record.experiment in ("representation", "smoothing") else ""
+    return (record.experiment, record.metric, record.model, record.data, record.lag, record.step, record.mode, codec)
+
+
+def _wanted(record: Measurement, run: RunFolder, metric: str) -> bool:
+    if record.split != "test" or record.mode in ("A", "B", "C", "analytic"):
+        return False
+    if metric:
+        return record.metric == metric
+    told = record.metric in TOLD.get(record.experiment, ()) and record.model in HEADS and record.data == "real"
+    return told and record.lag <= LONGEST_LAG and record.step == _last_step(run, record)
+
+
+def _last_step(run: RunFolder, record: Measurement) -> int:
+    what = {"experiment": record.experiment, "metric": record.metric, "model": record.model, "codec": record.codec}
+    return max(r.step for r in run.measurements.select(**what))
+
+
+def _named(key: Key) -> tuple[str, str, str, str]:
+    experiment, metric, model, data, lag, step, mode, codec = key
+    known = words.metric(metric)
+    unit = f" [{known.unit}]" if known.unit else ""
+    at = [codec, f"lag {lag}" if lag > 1 else "", f"step {step}" if step > 1 else "", MODES.get(mode, "")]
+    return experiment, known.label + unit, words.series(model, data), ", ".join(filter(None, at))
+
+
+def _order(key: Key) -> tuple[object, ...]:
+    experiments, metrics = list(words.EXPERIMENTS), list(words.METRICS)
+    experiment, metric, model, data, lag, step, mode, codec = key
+    place = experiments.index(experiment) if experiment in experiments else len(experiments)
+    return (
+        place,
+        metrics.index(metric) if metric in metrics else len(metrics),
+        metric,
+        codec,
+        model,
+        data,
+        lag,
+        step,
+        mode,
+    )
+
+
+def _verdicts(runs: Sequence[RunFolder]) -> tuple[tuple[str, ...], ...]:
+    found = [
+        {(f.criterion.experiment, f.criterion.metric, f.measured.model): f for f in run.decision.findings}
+        for run in runs
+    ]
+    keys = list(dict.fromkeys(key for of_run in found for key in of_run))
+    return tuple(
+        (
+            *(key[0], f"verdict: {words.metric(key[1]).label}", words.series(key[2], "real"), ""),
+            *(_verdict(of_run.get(key)) for of_run in found),
+        )
+        for key in keys
+    )
+
+
+def _verdict(finding: object) -> str:
+    verdict, label = getattr(finding, "verdict", "–"), getattr(finding, "label", "")
+    return f"{verdict} ({label})" if label and label != verdict else verdict
+
+
+def _cautions(runs: Sequence[RunFolder]) -> list[str]:
+    """Where the runs differ in what their figures rest on."""
+    facts = {
+        "corpus": [run.provenance.corpus.name for run in runs],
+        "seed": [str(run.provenance.seed) for run in runs],
+        "audio": [f"{run.provenance.corpus.seconds / 60:.0f} min" for run in runs],
+        "held-out speakers": [str(run.provenance.corpus.speakers.get("test", 0)) for run in runs],
+        "version": [run.provenance.version for run in runs],
+        "dimensions": [str(run.provenance.codec.latent_dim) for run in runs],
+        "frame rate": [f"{run.provenance.codec.frame_rate or 0:g} Hz" for run in runs],
+    }
+    return [f"{name} differs: {', '.join(values)}" for name, values in facts.items() if len(set(values)) > 1]

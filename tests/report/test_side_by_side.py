@@ -1,0 +1,98 @@
+"""Runs side by side: the right cells in the right column, and what the reader must know."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_run import write_run
+from html_reading import Elements
+
+from audio_engram import cli
+from audio_engram.errors import DataError, UsageError
+from audio_engram.measurements import Measurements
+from audio_engram.report.numbers import interval
+from audio_engram.report.side_by_side import as_text, compare
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("two")
+    runs = [write_run(folder / name) for name in ("first", "second")]
+    path = runs[1] / "measurements.json"
+    records = [
+        r.model_copy(update={"value": r.value - 1, "low": r.low - 1, "high": r.high - 1})
+        if r.metric == "delta_nll_excess" and r.low is not None
+        else r
+        for r in Measurements.read(path)
+    ]
+    Measurements(records).write(path)
+    provenance = json.loads((runs[1] / "provenance.json").read_text())
+    provenance["seed"] = 11
+    (runs[1] / "provenance.json").write_text(json.dumps(provenance))
+    return runs
+
+
+def test_every_cell_is_a_measurement_of_its_run(two: list[Path]) -> None:
+    table, cautions = compare(two, "delta_nll_excess")
+    assert cautions == ["seed differs: 7, 11"]
+    assert table.columns[4:] == tuple(map(str, two))
+    for run, column in zip(two, (4, 5), strict=True):
+        records = Measurements.read(run / "measurements.json").select(metric="delta_nll_excess")
+        wanted = {interval(r.value, r.low, r.high) for r in records if r.split == "test" and r.mode != "analytic"}
+        assert {row[column] for row in table.rows} == wanted
+    assert all(row[4] != row[5] for row in table.rows)
+
+
+def test_without_a_metric_verdicts_come_first_and_rollouts_end_at_their_last_step(two: list[Path]) -> None:
+    table, _ = compare(two)
+    assert table.rows[0][1].startswith("verdict: ")
+    assert table.rows[0][4].split(" ")[0] in ("pass", "fail", "undecided", "unattainable")
+    steps = {row[3] for row in table.rows if row[0] == "factorisation" and row[1] == "direction cosine"}
+    assert steps == {"step 16, free running"}
+    assert {row[0] for row in table.rows} >= {"predictability", "magnitude", "factorisation", "injection"}
+    assert len({row[:4] for row in table.rows if not row[1].startswith("verdict")}) == len(
+        [row for row in table.rows if not row[1].startswith("verdict")]
+    )
+    lines = as_text(table).splitlines()
+    assert len(lines) == len(table.rows) + 1
+
+
+def test_what_one_run_lacks_is_a_dash(two: list[Path], tmp_path: Path) -> None:
+    third = write_run(tmp_path / "third")
+    records = [r for r in Measurements.read(third / "measurements.json") if r.experiment != "magnitude"]
+    Measurements(records).write(third / "measurements.json")
+    table, _ = compare([two[0], third])
+    assert {row[5] for row in table.rows if row[0] == "magnitude" and not row[1].startswith("verdict")} == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("names", "metric", "kind", "message"),
+    [
+        (["first"], "", UsageError, "two or more different run folders"),
+        (["first", "first"], "", UsageError, "two or more different run folders"),
+        (["first", "second"], "delta_nl", UsageError, "no run has measured delta_nl: known are .*delta_nll"),
+        (["first", "absent"], "", UsageError, "absent"),
+        (["first", "empty"], "", DataError, "config.toml: missing: make it with `engram run"),
+    ],
+)
+def test_bad_input(two: list[Path], names: list[str], metric: str, kind: type[Exception], message: str) -> None:
+    (two[0].parent / "empty").mkdir(exist_ok=True)
+    with pytest.raises(kind, match=message):
+        compare([two[0].parent / name for name in names], metric)
+
+
+def test_the_command_prints_a_table_and_writes_a_page(
+    two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "side.html"
+    assert cli.main(["compare", *map(str, two), "--html", str(page)]) == 0
+    said = capsys.readouterr()
+    assert "caution: seed differs" in said.err
+    assert "verdict: " in said.out
+    reading = Elements(page.read_text(encoding="utf-8"))
+    assert not reading.values("src")
+    assert "Runs side by side" in page.read_text(encoding="utf-8")
+    assert cli.main(["compare", *map(str, two), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[0]["experiment"] == "predictability"
+    assert cli.main(["compare", str(two[0])]) == 2
