@@ -88,7 +88,8 @@ def _wanted(record: Measurement, run: RunFolder, metric: str) -> bool:
     if metric:
         return record.metric == metric
     told = record.metric in TOLD.get(record.experiment, ()) and record.model in HEADS and record.data == "real"
-    return told and record.lag <= LONGEST_LAG and record.step == _last_step(run, record)
+    rolled = record.experiment != "factorisation" or record.mode == "free_running"
+    return told and rolled and record.lag <= LONGEST_LAG and record.step == _last_step(run, record)
 
 
 def _last_step(run: RunFolder, record: Measurement) -> int:
