@@ -1,8 +1,8 @@
 """Mimi (Defossez et al. 2024, arXiv:2410.00037): the codec of Moshi, through transformers' `MimiModel`.
 
 Its four taps are different spaces. Only two of them are what the decoder takes: `proj`, continuous, and `post_q`,
-built from codes. While Mimi was trained, its decoder was given unquantised latents as well as quantised ones
-(section 3.3 of the paper); those are `proj`.
+built from codes. In training, half of the sequences went to the decoder without quantisation (the paper's paragraph
+"Quantization rate"): between the projections, which is `proj`.
 """
 
 import math
