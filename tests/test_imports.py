@@ -15,7 +15,7 @@ MAX_LINES = 300
 
 # Left to right; a module may import from its own rank and from those before it.
 RANKS = (
-    ("__init__", "errors", "seeds", "types", "config", "audio", "data.publish", "data.progress"),
+    ("__init__", "errors", "seeds", "types", "config", "audio", "device", "data.publish", "data.progress"),
     ("distributions", "codecs"),
     ("data",),
     ("dynamics", "score"),
@@ -23,6 +23,7 @@ RANKS = (
     ("losses", "train", "checkpoint"),
     ("metrics", "statistics", "measurements", "decision", "tree"),
     ("run_folder", "runs", "caveats"),
+    ("scale",),
     ("experiments",),
     ("listening",),
     ("report",),

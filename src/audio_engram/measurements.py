@@ -1,6 +1,7 @@
 """The tidy records that a run measures, and nothing else: what, on what, value, interval, how many."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from audio_engram.data.publish import publish_text
 from audio_engram.errors import DataError, UsageError
+from audio_engram.statistics import Interval
 
 
 class Measurement(BaseModel):
@@ -51,6 +53,19 @@ class Measurement(BaseModel):
             self.mode,
             self.split,
         )
+
+
+def measurement(interval: Interval, **what: Any) -> Measurement:
+    """A record from an interval; a value that is not finite becomes None, which a reader sees as such."""
+    value = interval.value if math.isfinite(interval.value) else None
+    return Measurement(
+        value=value,
+        low=interval.low,
+        high=interval.high,
+        n_frames=interval.n_frames,
+        n_speakers=interval.n_speakers,
+        **what,
+    )
 
 
 class Measurements(Sequence[Measurement]):

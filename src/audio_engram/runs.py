@@ -3,8 +3,6 @@
 On disk: config.toml, latents/, checkpoints/, measurements.json, decision.json, report.html, audio/.
 """
 
-import hashlib
-import re
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -16,10 +14,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, load_codec
-from audio_engram.codecs.derived import check_derived, derive_codec
+from audio_engram.codecs.derived import base_config, check_derived, derive_codec, folder_name
 from audio_engram.codecs.projected import wrappers
-from audio_engram.codecs.soundless import Soundless
+from audio_engram.codecs.soundless import Soundless, refuse_codec
 from audio_engram.config import CodecConfig, Config, TrainConfig
+from audio_engram.data.array_store import write_arrays
+from audio_engram.data.arrays import Arrays, open_arrays
 from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.frames import Frames, load_frames
@@ -28,11 +28,12 @@ from audio_engram.data.splits import split_speakers
 from audio_engram.data.store import LatentStore
 from audio_engram.data.windows import Windows, check_length
 from audio_engram.data.worlds import World, world, write_world
+from audio_engram.device import find_device
 from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.errors import UsageError
-from audio_engram.measurements import Measurement
+from audio_engram.measurements import Measurement, measurement
 from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
 from audio_engram.statistics import Interval, SpeakerBootstrap
@@ -91,9 +92,13 @@ class Run:
     def base(self) -> Codec:
         """The frozen codec whose latents are stored; where there is none, something that is silent."""
         if self.world is not None:
-            _refuse_codec(self.config)
-            return Soundless(f"world:{self.world.name}", self.world.frame_rate, self.world.dim)
-        codec = load_codec(self.config.codec).to(self.device).eval()
+            refuse_codec(self.config)
+            codec: Codec = Soundless(f"world:{self.world.name}", self.world.frame_rate, self.world.dim)
+        elif self.arrays is not None:
+            refuse_codec(self.config, allowed=("frame_rate",))
+            codec = Soundless("latents", self.config.codec.frame_rate, self.arrays.latent_dim)
+        else:
+            codec = load_codec(self.config.codec).to(self.device).eval()
         check_derived(codec, self.config.codec)
         return codec
 
@@ -104,18 +109,26 @@ class Run:
         return derive_codec(self.base, self.config.codec, self._training_latents, self.folder / "checkpoints", seed)
 
     @cached_property
+    def arrays(self) -> Arrays | None:
+        """The latents that somebody else made, if they are the corpus."""
+        spec = self.config.data.corpus
+        return open_arrays(Path(spec.removeprefix("latents:"))) if spec.startswith("latents:") else None
+
+    @cached_property
     def corpus(self) -> Corpus | None:
-        """The recordings; a world has none."""
-        return None if self.world else open_corpus(self.config.data.corpus)
+        """The recordings; a world and latents without a codec have none."""
+        return open_corpus(self.config.data.corpus) if self.world is None and self.arrays is None else None
 
     @cached_property
     def store(self) -> LatentStore:
         """The latents of `base`, extracted on first use."""
         if self.world is not None:
             return write_world(self.world, self.config.seed, self.latents)
+        max_failed = self.config.data.max_failed
+        if self.arrays is not None:
+            return write_arrays(self.arrays, self.base.frame_rate, self.latents, max_failed)
         assert self.corpus is not None
-        settings = ExtractConfig(max_failed=self.config.data.max_failed)
-        return extract(self.corpus, self.base, self.latents, settings)
+        return extract(self.corpus, self.base, self.latents, ExtractConfig(max_failed=max_failed))
 
     def _training_latents(self) -> list[Tensor]:
         return [self.store[u.id] for u in self.store.utterances if self.split_of[u.speaker] == "train"]
@@ -124,9 +137,10 @@ class Run:
     def split_of(self) -> dict[str, str]:
         """The split of each speaker."""
         data = self.config.data
-        if self.corpus is not None:
+        source = self.corpus or self.arrays
+        if source is not None:
             # Too few speakers must not show after the hours of encoding; who counts is known only then.
-            split_speakers(dict.fromkeys(self.corpus.speakers, 1), data.validation, data.test)
+            split_speakers(dict.fromkeys(source.speakers, 1), data.validation, data.test)
         return dict(
             split_speakers(self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share)
         )
@@ -265,56 +279,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, codec={self.config.codec.name}, corpus={self.config.data.corpus})"
-
-
-def base_config(codec: CodecConfig) -> CodecConfig:
-    """The settings of the codec alone, without what is derived from its latents."""
-    names = ("name", "weights", "tap", "frame_rate", "options")
-    return CodecConfig(**{name: getattr(codec, name) for name in names})
-
-
-def folder_name(codec: CodecConfig) -> str:
-    """A short name of its own for every codec configuration."""
-    said = codec.model_dump(exclude_defaults=True, exclude={"name", "weights", "options"})
-    words = [codec.name, *(key if value is True else f"{key}{value}" for key, value in said.items())]
-    digest = hashlib.sha256(codec.model_dump_json().encode()).hexdigest()[:6]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*words, digest]))
-
-
-def _refuse_codec(config: Config) -> None:
-    """A world draws latents, so nothing would come of a codec."""
-    asked = base_config(config.codec)
-    for name in CodecConfig.model_fields:
-        if getattr(asked, name) != getattr(CodecConfig(), name):
-            raise UsageError(
-                f"codec.{name}: the latents of {config.data.corpus} come from no codec: leave it out, or name a corpus"
-                " with audio"
-            )
-
-
-def measurement(interval: Interval, **what: Any) -> Measurement:
-    """A record from an interval; a value that is not finite becomes None, which a reader sees as such."""
-    value = interval.value if torch.tensor(interval.value).isfinite() else None
-    return Measurement(
-        value=value,
-        low=interval.low,
-        high=interval.high,
-        n_frames=interval.n_frames,
-        n_speakers=interval.n_speakers,
-        **what,
-    )
-
-
-def find_device(name: str) -> torch.device:
-    """`auto` takes CUDA where there is one.
-
-    Raises:
-        UsageError: for a device that does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda: PyTorch finds no CUDA device here: use --device cpu or auto")
-    if name not in ("cpu", "cuda"):
-        raise UsageError(f"device {name}: use auto, cpu or cuda")
-    return torch.device(name)

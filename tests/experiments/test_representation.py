@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from audio_engram.codecs.derived import base_config, folder_name
 from audio_engram.config import CodecConfig, make_config
 from audio_engram.data.worlds import World
 from audio_engram.decision import Decision
@@ -11,7 +12,7 @@ from audio_engram.experiments.representation import horizon, representations
 from audio_engram.experiments.smoothing import variants
 from audio_engram.measurements import Measurements
 from audio_engram.pipeline import climb
-from audio_engram.runs import Run, base_config, folder_name
+from audio_engram.runs import Run
 
 SETTINGS = {
     "device": "cpu",

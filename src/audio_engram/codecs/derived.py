@@ -1,5 +1,7 @@
 """What the configuration asks to be made of a codec's latents, in this order: (un)stack, smooth, PCA."""
 
+import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from audio_engram.config import CodecConfig
 from audio_engram.data.publish import make_folder, published
 from audio_engram.errors import UsageError
 
+ENCODING = ("name", "weights", "tap", "frame_rate", "options")
+"""Settings that decide what is stored; all others are applied to stored latents."""
 Training = Callable[[], list[Tensor]]
 """The base codec's latents of every training utterance."""
 
@@ -73,3 +77,16 @@ def _smoother(inner: Codec, worth: float, training: Training, kept: Path, seed: 
 
 def _device(codec: Codec) -> torch.device:
     return next(codec.parameters(), next(codec.buffers(), torch.zeros(()))).device
+
+
+def base_config(codec: CodecConfig) -> CodecConfig:
+    """The settings of the codec alone, without what is derived from its latents."""
+    return CodecConfig(**{name: getattr(codec, name) for name in ENCODING})
+
+
+def folder_name(codec: CodecConfig) -> str:
+    """A short name of its own for every codec configuration."""
+    said = codec.model_dump(exclude_defaults=True, exclude={"name", "weights", "options"})
+    words = [codec.name, *(key if value is True else f"{key}{value}" for key, value in said.items())]
+    digest = hashlib.sha256(codec.model_dump_json().encode()).hexdigest()[:6]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*words, digest]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_engram.config import Config, read_config
+from audio_engram.errors import UsageError
 
 if TYPE_CHECKING:
     from audio_engram.runs import Run
@@ -32,7 +33,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options of every command that works in a run's folder."""
-    parser.add_argument("--corpus", help="demo, librispeech:PATH, folder:PATH or world:NAME (default: the demo corpus)")
+    parser.add_argument(
+        "--corpus",
+        help="demo, librispeech:PATH, folder:PATH, manifest:FILE, lhotse:FILE, latents:FOLDER or world:NAME"
+        " (default demo)",
+    )
+    parser.add_argument(
+        "--latents", metavar="FOLDER", help="arrays instead of audio and a codec: --corpus latents:FOLDER"
+    )
     parser.add_argument("--codec", help="see `engram codec list` (default mel)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/CORPUS-CODEC)")
     parser.add_argument("--max-failed", type=float, metavar="SHARE", help="failed inputs allowed (default 0.01)")
@@ -45,6 +53,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def read_options(options: argparse.Namespace) -> Config:
     """The file and the settings, with the plain options on top; nothing at all is the demo."""
     settings = list(options.settings)
+    if getattr(options, "latents", None) is not None:
+        if options.corpus is not None:
+            raise UsageError("--latents is a corpus of its own: leave --corpus out")
+        options.corpus = f"latents:{options.latents}"
     for key, name in (("data.corpus", "corpus"), ("codec.name", "codec")):
         if getattr(options, name, None) is not None:
             settings.append(f"{key}={json.dumps(getattr(options, name))}")
@@ -70,12 +82,16 @@ def open_run(options: argparse.Namespace) -> "Run":
     from audio_engram.runs import Run
 
     check_names(config.experiments.names)
-    folder = options.out or Path("runs") / _folder_name(config)
-    return Run(folder, config, resume=options.resume, overwrite=options.overwrite)
+    return Run(find_folder(options, config), config, resume=options.resume, overwrite=options.overwrite)
+
+
+def find_folder(options: argparse.Namespace, config: Config) -> Path:
+    """The run's folder: the one that is named, or one named after corpus and codec."""
+    return options.out or Path("runs") / _folder_name(config)
 
 
 def _folder_name(config: Config) -> str:
     corpus = config.data.corpus.rstrip("/").replace(":", "-").rpartition("/")[2]
-    if config.data.corpus.startswith("world:"):
+    if config.data.corpus.startswith(("world:", "latents:")):
         return corpus
     return f"{corpus}-{config.codec.name}".replace(":", "-").replace("/", "-")

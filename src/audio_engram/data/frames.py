@@ -70,7 +70,7 @@ class Frames:
         """The frames after wrappers that keep their number, standardised anew."""
         raw = self.z * self.scale + self.loc
         parts = [apply(treatments, one) for one in raw.split(self.offsets.diff().tolist())]
-        return _standardised(replace(self, z=torch.cat(parts)))
+        return _standardised(self, torch.cat(parts))
 
 
 def load_frames(store: LatentStore, split_of: dict[str, str], treatments: list[Wrapper] | None = None) -> Frames:
@@ -92,26 +92,25 @@ def load_frames(store: LatentStore, split_of: dict[str, str], treatments: list[W
     speaker = torch.tensor([place[u.speaker] for u, _ in kept]).repeat_interleave(lengths)
     split = torch.tensor([SPLITS.index(split_of[name]) for name in speakers])[speaker]
     raw = flat if not treatments else torch.cat([one for _, one in kept])
-    return _standardised(
-        Frames(
-            z=raw,
-            loc=torch.zeros(raw.shape[1]),
-            scale=torch.ones(raw.shape[1]),
-            offsets=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
-            speaker=speaker,
-            split=split,
-            moving=torch.zeros(len(raw), dtype=torch.bool),
-            speakers=tuple(speakers),
-            utterances=tuple(u.id for u, _ in kept),
-        )
+    whole = Frames(
+        z=raw,
+        loc=torch.zeros(raw.shape[1]),
+        scale=torch.ones(raw.shape[1]),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
+        speaker=speaker,
+        split=split,
+        moving=torch.zeros(len(raw), dtype=torch.bool),
+        speakers=tuple(speakers),
+        utterances=tuple(u.id for u, _ in kept),
     )
+    return _standardised(whole, raw)
 
 
-def _standardised(raw: Frames) -> Frames:
-    """Frames whose `z` is still raw, with what is computed from it."""
-    train = raw.in_split("train")
-    loc, scale = _moments(raw.z[train])
-    return replace(raw, z=(raw.z - loc) / scale, loc=loc, scale=scale, moving=_moving(raw.z, raw.offsets, train))
+def _standardised(frames: Frames, raw: Float[Tensor, "N D"]) -> Frames:
+    """The frames with these raw values, and what is computed from them."""
+    train = frames.in_split("train")
+    loc, scale = _moments(raw[train])
+    return replace(frames, z=(raw - loc) / scale, loc=loc, scale=scale, moving=_moving(raw, frames.offsets, train))
 
 
 def _moments(raw: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:

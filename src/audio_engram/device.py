@@ -1,0 +1,20 @@
+"""Which device to work on."""
+
+import torch
+
+from audio_engram.errors import UsageError
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one.
+
+    Raises:
+        UsageError: for a device that does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: PyTorch finds no CUDA device here: use --device cpu or auto")
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"device {name}: use auto, cpu or cuda")
+    return torch.device(name)
