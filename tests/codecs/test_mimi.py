@@ -173,6 +173,9 @@ def test_decoding_50_hz_decodes_one_phase() -> None:
         assert decoded.shape == (1, 1, 480 * frames)
         whole = frames // 4 * FRAME
         near(decoded[..., :whole], coarse.decode(latents[:, 3:frames:4])[..., :whole])
+    some = latents[:, :7].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(fine.decode(some).square().sum(), some)
+    assert gradient.abs().amax(-1)[0].nonzero().flatten().tolist() == [3, 6]  # of an incomplete four, the newest
 
 
 @torch.no_grad()
