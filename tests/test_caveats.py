@@ -1,19 +1,27 @@
 """Warnings follow from the data and the codec, each from its own cause."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from audio_engram.caveats import NOT_CAUSAL, STOCHASTIC, SYNTHETIC, WORLD, caveats
+from audio_engram.data.leaks import Leaks
 from audio_engram.data.manifest import Counts
+
+
+CLEAN = Leaks(held_out=9, compared=9, threshold=6.0, highest=4.0, pairs=(), speakers=())
+SHARED = replace(CLEAN, speakers=(("Ann", "ann"),))
 
 
 def _run(**changes: object) -> SimpleNamespace:
     facts = {"synthetic": False, "world": None, "causal": True, "stochastic": False, "failed": 0, "n_test": 40}
+    facts["leaks"] = CLEAN
     facts |= changes
     counts = Counts(found=100, ok=100 - int(facts["failed"]), failed=int(facts["failed"]))
     return SimpleNamespace(
-        store=SimpleNamespace(manifest=SimpleNamespace(counts=counts, synthetic=facts["synthetic"])),
+        once=lambda key, make: facts["leaks"],
+        store=SimpleNamespace(utterances=[], manifest=SimpleNamespace(counts=counts, synthetic=facts["synthetic"])),
         codec=SimpleNamespace(causal=facts["causal"], stochastic=facts["stochastic"]),
         world=facts["world"],
         split_of={str(i): "test" for i in range(int(facts["n_test"]))},
@@ -31,6 +39,7 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
         ({"causal": False}, NOT_CAUSAL),
         ({"stochastic": True}, STOCHASTIC),
         ({"failed": 3}, "3 of 100 files"),
+        ({"leaks": SHARED}, "1 pairs of speakers in different splits differ in spelling only: Ann and ann"),
         ({"n_test": 4}, "Only 4 held-out speakers"),
     ],
 )

@@ -1,5 +1,6 @@
 """What every reader of a run's numbers must know before believing one."""
 
+from audio_engram.data.leaks import Leaks, find_leaks
 from audio_engram.runs import Run
 
 FEW_SPEAKERS = 10
@@ -19,11 +20,20 @@ NOT_CAUSAL = (
 STOCHASTIC = "The codec's encoder is stochastic: part of every increment is its own noise, which no model can predict."
 
 
+def leaks(run: Run) -> Leaks | None:
+    """What the splits share, asked once in a run; the utterances of a world share nothing but their process."""
+    if run.world is not None:
+        return None
+    sources = {u.id: u.source for u in run.store.utterances}
+    return run.once(("leaks",), lambda: find_leaks(run.frames(), sources))
+
+
 def caveats(run: Run) -> tuple[str, ...]:
     """The warnings of a run, shown wherever its results appear."""
     manifest, codec = run.store.manifest, run.codec
     failed = manifest.counts.failed
     n_test = sum(split == "test" for split in run.split_of.values())
+    shared = leaks(run)
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
@@ -33,6 +43,7 @@ def caveats(run: Run) -> tuple[str, ...]:
             failed > 0,
             f"{failed} of {manifest.counts.found} files could not be read; the reasons stand under Provenance.",
         ),
+        (bool(shared), shared.sentence() if shared else ""),
         (n_test < FEW_SPEAKERS, f"Only {n_test} held-out speakers: intervals are wide and rough."),
     ]
     return tuple(text for applies, text in found if applies)

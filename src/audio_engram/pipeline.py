@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audio_engram.caveats import caveats
+from audio_engram.caveats import caveats, leaks
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
 from audio_engram.experiments import EXPERIMENTS, check_lengths, check_names
@@ -77,7 +77,7 @@ def climb(run: Run, command: str = "") -> Decision:
 def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, Any]:
     """Where the numbers come from."""
     manifest, frames = run.store.manifest, run.frames()
-    splits = ("train", "validation", "test")
+    splits, shared = ("train", "validation", "test"), leaks(run)
     return {
         "version": version("audio-engram"),
         "command": command,
@@ -95,6 +95,7 @@ def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, A
             "speakers": {s: sum(v == s for v in run.split_of.values()) for s in splits},
             "frames": {s: int(frames.in_split(s).sum()) for s in splits},
             "silent_frames": frames.silent(),
+            "shared_between_splits": shared.sentence() if shared is not None else "",
         },
         "stages": [{"name": name, "seconds": value} for name, value in seconds.items()],
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -60,7 +60,7 @@ class _Unpacking:
     def run(self, packed: BinaryIO) -> int:
         stream = _Bounded(packed, self)
         try:
-            with tarfile.TarFile(fileobj=stream, mode="r") as tar:  # type: ignore[arg-type]
+            with tarfile.TarFile(fileobj=stream, mode="r") as tar:
                 for number, member in enumerate(tar, start=1):
                     if number > self.limits.members:
                         raise self.refused(f"holds more than {self.limits.members} members")

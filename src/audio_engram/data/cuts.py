@@ -55,9 +55,9 @@ class Cut:
         if self.channel is not None and self.channel >= file.channels:
             raise DataError(f"{self}: has {file.channels} channels, none of number {self.channel}; mend the row")
         file.seek(min(first, file.frames))
-        blocks = []
+        blocks: list[np.ndarray] = []
         # Block by block: a damaged header may declare more samples than memory holds.
-        while last > first + (done := sum(map(len, blocks))):
+        while last > first + (done := sum(len(one) for one in blocks)):
             block = file.read(min(_BLOCK, last - first - done), dtype="float32", always_2d=True)
             if len(block) == 0:
                 break

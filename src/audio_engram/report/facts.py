@@ -55,11 +55,13 @@ def codec_facts(provenance: Provenance) -> Facts:
 def corpus_facts(provenance: Provenance) -> Facts:
     """The corpus and the length of what was used."""
     corpus = provenance.corpus
+    shared = [("Splits", corpus.shared_between_splits)] if corpus.shared_between_splits else []
     return [
         ("Name", corpus.name),
         ("Kind", "synthetic" if corpus.synthetic else "recorded"),
         ("Length", numbers.duration(corpus.seconds)),
         ("Silent frames left out", numbers.count(corpus.silent_frames)),
+        *shared,
     ]
 
 
