@@ -60,18 +60,20 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 class Unlucky(FrameCodec):
-    """`FrameCodec`, but the second batch of a process meets what UNLUCKY says, until the file LUCK is there."""
+    """`FrameCodec`, but some batches meet what UNLUCKY says, until the file LUCK is there.
 
-    batches = 0
+    An utterance of more than half a second raises an error, or kills the process if UNLUCKY says so; a batch of
+    eight always kills it.
+    """
 
     def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        Unlucky.batches += 1
         luck = Path(os.environ["LUCK"])
-        if Unlucky.batches == 2 and not luck.exists():
-            if os.environ["UNLUCKY"] == "killed":
-                luck.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if os.environ["UNLUCKY"] == "killed always":
-                os.kill(os.getpid(), signal.SIGKILL)
+        long = audio.shape[-1] > RATE / 2
+        if long and os.environ["UNLUCKY"] == "killed once" and not luck.exists():
+            luck.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if long and not luck.exists():
             raise RuntimeError("bad luck")
+        if len(audio) == 8 and not luck.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().analyse(audio)

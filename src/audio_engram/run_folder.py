@@ -9,10 +9,17 @@ from audio_engram.errors import UsageError
 
 CONFIG = "config.toml"
 FOLDERS = ("latents", "checkpoints", "audio")
+PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
 WRITTEN = (
     "latents/manifest.json",
     "latents/utterances.jsonl",
     "latents/shard-*.safetensors",
+    "parts/*-of-*/manifest.json",
+    "parts/*-of-*/utterances.jsonl",
+    "parts/*-of-*/shard-*.safetensors",
+    "parts/logs/*_log.*",
+    "parts/logs/*.pkl",
+    "parts/logs/*.sh",
     "checkpoints/*.safetensors",
     "measurements.json",
     "decision.json",
@@ -35,13 +42,41 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
     """
     if is_run(folder):
         _go_on(folder, config, resume)
-    elif foreign := [name for name in WRITTEN if any(folder.glob(name))]:
-        raise UsageError(f"{folder}: holds {foreign[0]} but no run of this program: choose another --out")
+    else:
+        _refuse_foreign(folder)
     make_folder(folder)
     for place in (folder, *(folder / name for name in FOLDERS)):
         remove_leftovers(place)
     # A raised limit on failures changes no number, so it is taken over.
     if not is_run(folder) or read_config(folder / CONFIG) != config:
+        publish_text(folder / CONFIG, config.toml())
+
+
+def share(folder: Path, config: Config) -> None:
+    """Claim the folder as one of several processes that encode parts of one corpus, each on a device of its own.
+
+    No temporary file is removed: it may be another process's.
+
+    Raises:
+        UsageError: as `claim` does.
+    """
+    if not is_run(folder):
+        _refuse_foreign(folder)
+    if is_run(folder):
+        _go_on(folder, config, resume=True, any_device=True)
+    else:
+        make_folder(folder)
+        publish_text(folder / CONFIG, config.toml())
+
+
+def take_over(folder: Path, config: Config) -> None:
+    """Claim the folder after the processes that shared it: from here on the run has this configuration's device.
+
+    Raises:
+        UsageError: as `claim` does.
+    """
+    share(folder, config)
+    if read_config(folder / CONFIG) != config:
         publish_text(folder / CONFIG, config.toml())
 
 
@@ -56,13 +91,14 @@ def clear(folder: Path) -> None:
     if not is_run(folder):
         raise UsageError(f"{folder}: is no run's folder, so --overwrite deletes nothing there: choose another --out")
     ours = {path for pattern in WRITTEN for path in folder.glob(pattern)}
-    if foreign := [path for path in (folder / "latents").glob("[!.]*") if path not in ours]:
+    stores = (path for name in ("latents", PART_FOLDERS[0]) for path in folder.glob(f"{name}/[!.]*"))
+    if foreign := [path for path in stores if path not in ours]:
         # A latent store would be refused beside it, and then the old one were gone for nothing.
         raise UsageError(f"{foreign[0]}: was not written by a run, so --overwrite deletes nothing here: move it away")
     try:
         for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
-        for path in [folder / name for name in FOLDERS]:
+        for path in [path for name in (*FOLDERS, *PART_FOLDERS) for path in folder.glob(name)]:
             remove_leftovers(path)
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()
@@ -80,7 +116,13 @@ def is_run(folder: Path) -> bool:
     return {name for name, value in values.items() if isinstance(value, dict)} >= sections
 
 
-def _go_on(folder: Path, config: Config, resume: bool) -> None:
+def _refuse_foreign(folder: Path) -> None:
+    foreign = [name for name in WRITTEN if any(folder.glob(name))]
+    if foreign and not is_run(folder):  # looked at again, for a process beside this one may just have claimed it
+        raise UsageError(f"{folder}: holds {foreign[0]} but no run of this program: choose another --out")
+
+
+def _go_on(folder: Path, config: Config, resume: bool, any_device: bool = False) -> None:
     if not resume:
         raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
     try:
@@ -90,6 +132,8 @@ def _go_on(folder: Path, config: Config, resume: bool) -> None:
         raise UsageError(
             f"{folder}: holds a run of another version ({reason}): use --overwrite or another --out"
         ) from None
+    if any_device:
+        there = there.model_copy(update={"device": config.device})
     if _deciding(there) != _deciding(config):
         raise UsageError(
             f"{folder}: holds a run of another configuration ({_difference(there, config)}): "

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frame_codec import HOP, RATE, FrameCodec, Unused, bytes_of, noise, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from audio_engram.data.corpus import Corpus, CorpusItem, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.store import LatentStore
 from audio_engram.errors import DataError, UsageError
+from frame_codec import HOP, RATE, FrameCodec, Unused, bytes_of, noise, write
 
 
 @pytest.fixture

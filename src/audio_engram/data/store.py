@@ -123,8 +123,9 @@ class LatentStore:
         return self._open_shards[index]
 
     def _verified(self, index: int) -> Tensor:
+        """A shard that is not kept open: its pages can go when it has been copied."""
         verify_shard(shard_path(self.path, index), self.manifest.shard_checksums[index])
-        return self._shard(index)
+        return map_shard(shard_path(self.path, index))
 
     def _facts(self) -> dict[str, str]:
         m = self.manifest
