@@ -8,12 +8,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import distributions
 import dynamics
+import encode
 import pipeline
 from timing import Row, single_thread, warm_allocator
 
 PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "distributions": distributions.rows,
     "dynamics": dynamics.rows,
+    "encode": encode.rows,
     "pipeline": pipeline.rows,
 }
 
