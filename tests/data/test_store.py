@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audio_engram.data import publish
 from audio_engram.data.manifest import Problem, StoreInfo, Utterance, _checksum, read_manifest
-from audio_engram.data.shards import read_shard, shard_path, utterances_in_shard
+from audio_engram.data.shards import all_finite, read_shard, shard_path, utterances_in_shard
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError, UsageError
 
@@ -295,6 +295,18 @@ def test_disk_full_leaves_no_half_file_and_can_be_resumed(tmp_path, monkeypatch)
     assert bytes_of(tmp_path / "full") == before
     write(tmp_path / "full")
     assert bytes_of(tmp_path / "full") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("place", [0, 4, 1000])
+def test_one_value_that_is_not_finite_is_seen(dtype, place):
+    values = torch.randn(7, 143, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert all_finite(values)
+    assert all_finite(values[:0])
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        spoilt = values.clone()
+        spoilt.view(-1)[place] = bad
+        assert not all_finite(spoilt)
 
 
 def test_it_shows_itself(tmp_path):

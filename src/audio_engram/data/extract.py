@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from audio_engram.data.batches import device_kind, encode_batch, plan_batches
 from audio_engram.data.corpus import Corpus, CorpusItem
 from audio_engram.data.manifest import MANIFEST, Part, Problem, StoreInfo, Utterance, read_manifest
 from audio_engram.data.progress import Progress
-from audio_engram.data.shards import DTYPES
+from audio_engram.data.shards import DTYPES, all_finite
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError
 
@@ -169,7 +168,8 @@ def _reason_to_skip(audio: Tensor, codec: Codec, config: ExtractConfig) -> str:
         return f"too short: {seconds:.2f} s hold fewer than min_frames = {config.min_frames} frames"
     if seconds > config.max_seconds:
         return f"too long: {seconds:.0f} s, max_seconds = {config.max_seconds:g}; cut it into utterances"
-    return "digitally silent all through" if audio.abs().max() <= SILENCE else ""
+    low, high = audio.aminmax()
+    return "digitally silent all through" if max(-low, high) <= SILENCE else ""
 
 
 def _groups(loaded: Iterable[_Sound | Problem], max_samples: float) -> Iterator[list[_Sound | Problem]]:
@@ -195,7 +195,7 @@ def _encode_group(sounds: list[_Sound], codec: Codec, writer: StoreWriter, confi
     problems = []
     for index, values in sorted(latents.items()):
         utterance = sounds[index].utterance
-        if not torch.isfinite(values.to(DTYPES[config.dtype])).all():
+        if not all_finite(values.to(DTYPES[config.dtype])):
             reason = f"the codec's latents are not finite in {config.dtype}"
             problems.append(Problem(id=utterance.id, status="failed", reason=reason))
         elif utterance.id not in writer:

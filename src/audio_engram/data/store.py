@@ -30,6 +30,7 @@ from audio_engram.data.manifest import (
 from audio_engram.data.publish import make_folder, publish_text, remove_leftovers
 from audio_engram.data.shards import (
     DTYPES,
+    all_finite,
     check_shard,
     map_shard,
     shard_checksum,
@@ -255,7 +256,7 @@ def _count(found: int, ok: int, problems: Sequence[Problem]) -> Counts:
 
 
 def _finite(values: Tensor, what: str) -> Tensor:
-    if not torch.isfinite(values).all():
+    if not all_finite(values):
         raise DataError(f"{what} has latents that are not finite; check the audio and extract it again")
     return values
 
