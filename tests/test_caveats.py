@@ -9,7 +9,6 @@ from audio_engram.caveats import NOT_CAUSAL, STOCHASTIC, SYNTHETIC, WORLD, cavea
 from audio_engram.data.leaks import Leaks
 from audio_engram.data.manifest import Counts
 
-
 CLEAN = Leaks(held_out=9, compared=9, threshold=6.0, highest=4.0, pairs=(), speakers=())
 SHARED = replace(CLEAN, speakers=(("Ann", "ann"),))
 
