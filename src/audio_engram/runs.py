@@ -155,9 +155,10 @@ class Run:
         return self.once(("frames", data), lambda: self._load(data))
 
     def _load(self, data: str) -> Frames:
+        split_of = self.split_of  # first: too few speakers must show before anything is encoded
         chain = wrappers(self.codec)
         if data == "real":
-            return load_frames(self.store, self.split_of, chain)
+            return load_frames(self.store, split_of, chain)
         where = data.removeprefix("shuffled_")
         if where not in ("within", "across"):
             raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
@@ -166,7 +167,7 @@ class Run:
         if first is None:
             return self.frames().shuffled(where, seed)  # type: ignore[arg-type]
         # What mixes neighbours makes them alike, shuffled or not: the surrogate must have gone through it as well.
-        frames = load_frames(self.store, self.split_of, chain[:first])
+        frames = load_frames(self.store, split_of, chain[:first])
         return frames.shuffled(where, seed).treated(chain[first:])  # type: ignore[arg-type]
 
     def represented(self, codec: CodecConfig) -> "Run":
