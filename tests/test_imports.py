@@ -22,7 +22,7 @@ RANKS = (
     ("forcing", "rollout"),
     ("losses", "train", "checkpoint"),
     ("metrics", "statistics", "measurements", "decision", "tree"),
-    ("run_folder", "runs", "caveats"),
+    ("run_folder", "source", "runs", "caveats"),
     ("scale",),
     ("experiments",),
     ("listening",),

@@ -1,5 +1,7 @@
 """Which device to work on."""
 
+from itertools import chain
+
 import torch
 
 from audio_engram.errors import UsageError
@@ -18,3 +20,9 @@ def find_device(name: str) -> torch.device:
     if name not in ("cpu", "cuda"):
         raise UsageError(f"device {name}: use auto, cpu or cuda")
     return torch.device(name)
+
+
+def device_of(model: object) -> torch.device:
+    """Where a model lives: most hold parameters, mel and baselines only buffers, a plain function neither."""
+    held = chain(model.parameters(), model.buffers()) if isinstance(model, torch.nn.Module) else iter(())
+    return next((tensor.device for tensor in held), torch.device("cpu"))

@@ -14,6 +14,7 @@ from audio_engram.codecs.base import Codec
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder, publish_text
+from audio_engram.device import device_of
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.runs import Run
@@ -85,10 +86,9 @@ def _both(note: str, row: dict[str, object]) -> str:
 
 def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tensor, " T"]:
     """Audio of standardised latents."""
-    device = next(codec.parameters(), torch.zeros(())).device
     raw = (z * frames.scale + frames.loc).nan_to_num(0.0, posinf=1e4, neginf=-1e4).clamp(-1e4, 1e4)
     with torch.no_grad():
-        return codec.decode(raw.unsqueeze(0).to(device))[0, 0].cpu()
+        return codec.decode(raw.unsqueeze(0).to(device_of(codec)))[0, 0].cpu()
 
 
 def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from audio_engram.data.windows import Segment, Windows
+from audio_engram.device import device_of
 from audio_engram.distributions import DeltaDistribution
 from audio_engram.rollout import Forward, RolloutOptions, rollout
 
@@ -41,19 +41,13 @@ class Scores:
 
 def predictor(model: torch.nn.Module, reads_utterance: bool) -> Predictor:
     """How to call a model on a segment, wherever the model lives."""
-    device = _device_of(model)
+    device = device_of(model)
 
     def predict(segment: Segment) -> DeltaDistribution:
         here = segment.to(device)
         return model(here.context, here.utterance) if reads_utterance else model(here.context)
 
     return predict
-
-
-def _device_of(model: object) -> torch.device:
-    """Models hold parameters, baselines buffers, and a plain function neither."""
-    held = chain(model.parameters(), model.buffers()) if isinstance(model, torch.nn.Module) else iter(())
-    return next((tensor.device for tensor in held), torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -124,7 +118,7 @@ def score_rollouts(
     `ar1` is the diagonal AR(1) coefficient of the increment (D,)."""
     parts: dict[str, list[RolloutScores]] = {name: [] for name in masks}
     stacked = torch.cat(list(masks.values()))
-    device = _device_of(model)
+    device = device_of(model)
     per_dim = windows.frames.scale.to(device), ar1.to(device)
     for cut in windows.batches(index, BATCH // 2):
         segment = cut.to(device)

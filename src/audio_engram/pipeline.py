@@ -15,7 +15,7 @@ from typing import Any
 from audio_engram.caveats import caveats, leaks
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
-from audio_engram.experiments import EXPERIMENTS, check_lengths, check_names
+from audio_engram.experiments import EXPERIMENTS, check_codecs, check_lengths, check_names
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.page import write_report
@@ -51,18 +51,21 @@ def climb(run: Run, command: str = "") -> Decision:
     names = run.config.experiments.names
     check_names(names)
     stages = Stages(run)
+    check_codecs(run)
     with stages.stage("encode"):
         run.frames()
     check_lengths(run)
     measured: list[Measurement] = []
     findings: list[Finding] = []
+    warnings: list[str] = []
     for name in names:
         with stages.stage(name):
             outcome = EXPERIMENTS[name](run)
         measured += outcome.measurements
         findings += outcome.findings
+        warnings += outcome.warnings
     Measurements(measured).write(run.folder / "measurements.json")
-    decision = decide(findings, caveats(run))
+    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)))
     decision.write(run.folder / "decision.json")
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):

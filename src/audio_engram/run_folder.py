@@ -10,6 +10,8 @@ from audio_engram.errors import UsageError
 CONFIG = "config.toml"
 FOLDERS = ("latents", "checkpoints", "audio")
 PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
+STORES = ("latents", "parts/*-of-*", "representations/latents-*")
+BELOW = ("representations/*/checkpoints", "representations/*", "representations")
 WRITTEN = (
     "latents/manifest.json",
     "latents/utterances.jsonl",
@@ -21,6 +23,11 @@ WRITTEN = (
     "parts/logs/*.pkl",
     "parts/logs/*.sh",
     "checkpoints/*.safetensors",
+    "representations/*/checkpoints/*.safetensors",
+    "representations/*/config.toml",
+    "representations/latents-*/manifest.json",
+    "representations/latents-*/utterances.jsonl",
+    "representations/latents-*/shard-*.safetensors",
     "measurements.json",
     "decision.json",
     "training.json",
@@ -91,14 +98,14 @@ def clear(folder: Path) -> None:
     if not is_run(folder):
         raise UsageError(f"{folder}: is no run's folder, so --overwrite deletes nothing there: choose another --out")
     ours = {path for pattern in WRITTEN for path in folder.glob(pattern)}
-    stores = (path for name in ("latents", PART_FOLDERS[0]) for path in folder.glob(f"{name}/[!.]*"))
+    stores = (path for name in STORES for path in folder.glob(f"{name}/[!.]*"))
     if foreign := [path for path in stores if path not in ours]:
         # A latent store would be refused beside it, and then the old one were gone for nothing.
         raise UsageError(f"{foreign[0]}: was not written by a run, so --overwrite deletes nothing here: move it away")
     try:
         for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
             path.unlink()
-        for path in [path for name in (*FOLDERS, *PART_FOLDERS) for path in folder.glob(name)]:
+        for path in [path for name in (*FOLDERS, *PART_FOLDERS, *BELOW) for path in folder.glob(name)]:
             remove_leftovers(path)
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()

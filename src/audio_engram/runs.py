@@ -13,21 +13,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from audio_engram.codecs.base import Codec, load_codec
+from audio_engram.codecs.base import Codec
 from audio_engram.codecs.derived import base_config, check_derived, derive_codec, folder_name
 from audio_engram.codecs.projected import wrappers
-from audio_engram.codecs.soundless import Soundless, refuse_codec
 from audio_engram.config import CodecConfig, Config, TrainConfig
-from audio_engram.data.array_store import write_arrays
-from audio_engram.data.arrays import Arrays, open_arrays
-from audio_engram.data.corpus import Corpus, open_corpus
-from audio_engram.data.extract import ExtractConfig, extract
+from audio_engram.data.corpus import Corpus
 from audio_engram.data.frames import Frames, load_frames
 from audio_engram.data.publish import make_folder
-from audio_engram.data.splits import split_speakers
+from audio_engram.data.splits import Split
 from audio_engram.data.store import LatentStore
 from audio_engram.data.windows import Windows, check_length
-from audio_engram.data.worlds import World, world, write_world
+from audio_engram.data.worlds import World
 from audio_engram.device import find_device
 from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
 from audio_engram.dynamics.heads import measure_start
@@ -36,6 +32,7 @@ from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement, measurement
 from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
+from audio_engram.source import Source
 from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.train import History, fit
 
@@ -66,13 +63,15 @@ class Run:
         resume: bool = True,
         log: Log = to_stderr,
         overwrite: bool = False,
+        source: Source | None = None,
     ) -> None:
         self.folder, self.config, self.log = Path(folder), config, log
-        self.latents = self.folder / "latents"
+        self.source = source or Source(config, self.folder / "latents", self.device)
         self.histories: dict[str, History] = {}
         self._cache: dict[tuple[Any, ...], Any] = {}
         # Whatever is wrong with these must show before anything is deleted or written.
-        _ = self.device, self.base, self.corpus
+        _ = self.corpus
+        check_derived(self.base, config.codec)
         if overwrite:
             clear(self.folder)
         claim(self.folder, config, resume)
@@ -82,68 +81,36 @@ class Run:
         """Where models live."""
         return find_device(self.config.device)
 
-    @cached_property
+    @property
     def world(self) -> World | None:
         """The known-answer world that is the corpus, if one is."""
-        spec = self.config.data.corpus
-        return world(spec) if spec.startswith("world:") else None
+        return self.source.world
 
-    @cached_property
+    @property
+    def corpus(self) -> Corpus | None:
+        """The recordings; a world and latents without a codec have none."""
+        return self.source.corpus
+
+    @property
     def base(self) -> Codec:
-        """The frozen codec whose latents are stored; where there is none, something that is silent."""
-        if self.world is not None:
-            refuse_codec(self.config)
-            codec: Codec = Soundless(f"world:{self.world.name}", self.world.frame_rate, self.world.dim)
-        elif self.arrays is not None:
-            refuse_codec(self.config, allowed=("frame_rate",))
-            codec = Soundless("latents", self.config.codec.frame_rate, self.arrays.latent_dim)
-        else:
-            codec = load_codec(self.config.codec).to(self.device).eval()
-        check_derived(codec, self.config.codec)
-        return codec
+        """The frozen codec whose latents are stored."""
+        return self.source.codec
+
+    @property
+    def store(self) -> LatentStore:
+        """The latents of `base`, extracted on first use."""
+        return self.source.store
+
+    @property
+    def split_of(self) -> dict[str, Split]:
+        """The split of each speaker."""
+        return self.source.split_of
 
     @cached_property
     def codec(self) -> Codec:
         """The codec of the latents that are measured: `base` with what the configuration derives from it."""
-        seed = seed_for(self.config.seed, "smoother")
-        return derive_codec(self.base, self.config.codec, self._training_latents, self.folder / "checkpoints", seed)
-
-    @cached_property
-    def arrays(self) -> Arrays | None:
-        """The latents that somebody else made, if they are the corpus."""
-        spec = self.config.data.corpus
-        return open_arrays(Path(spec.removeprefix("latents:"))) if spec.startswith("latents:") else None
-
-    @cached_property
-    def corpus(self) -> Corpus | None:
-        """The recordings; a world and latents without a codec have none."""
-        return open_corpus(self.config.data.corpus) if self.world is None and self.arrays is None else None
-
-    @cached_property
-    def store(self) -> LatentStore:
-        """The latents of `base`, extracted on first use."""
-        if self.world is not None:
-            return write_world(self.world, self.config.seed, self.latents)
-        max_failed = self.config.data.max_failed
-        if self.arrays is not None:
-            return write_arrays(self.arrays, self.base.frame_rate, self.latents, max_failed)
-        assert self.corpus is not None
-        return extract(self.corpus, self.base, self.latents, ExtractConfig(max_failed=max_failed))
-
-    def _training_latents(self) -> list[Tensor]:
-        return [self.store[u.id] for u in self.store.utterances if self.split_of[u.speaker] == "train"]
-
-    @cached_property
-    def split_of(self) -> dict[str, str]:
-        """The split of each speaker."""
-        data = self.config.data
-        source = self.corpus or self.arrays
-        if source is not None:
-            # Too few speakers must not show after the hours of encoding; who counts is known only then.
-            split_speakers(dict.fromkeys(source.speakers, 1), data.validation, data.test)
-        return dict(
-            split_speakers(self.store.frames_by_speaker, data.validation, data.test, self.config.seed, data.max_share)
-        )
+        seed, kept = seed_for(self.config.seed, "smoother"), self.folder / "checkpoints"
+        return derive_codec(self.base, self.config.codec, self.source.training_latents, kept, seed)
 
     @property
     def codec_name(self) -> str:
@@ -173,18 +140,18 @@ class Run:
     def represented(self, codec: CodecConfig) -> "Run":
         """The same speech in another representation: a run of its own, in a folder below this one.
 
-        It has the same seed, and so the same held-out speakers and the same resamples of them. Latents are shared
-        between representations that are derived from one codec.
+        The same speakers are held out, with the same resamples of them. Latents are shared with representations that
+        are derived from the same codec.
         """
         if codec == self.config.codec:
             return self
         below = self.folder / "representations"
         settings = self.config.experiments.model_copy(update={"representations": ()})
         config = self.config.model_copy(update={"codec": codec, "experiments": settings})
-        other = Run(below / folder_name(codec), config, log=self.log)
-        base, own = base_config(codec), base_config(self.config.codec)
-        other.latents = self.latents if base == own else below / f"latents-{folder_name(base)}"
-        return other
+        base, source = base_config(codec), self.source
+        if base != base_config(self.config.codec):
+            source = Source(config, below / f"latents-{folder_name(base)}", self.device, like=self.source)
+        return Run(below / folder_name(codec), config, log=self.log, source=source)
 
     def windows(self, split: str, steps: int, data: str = "real") -> Windows:
         """Segments of a split; for lag k, `steps = k`."""
@@ -233,6 +200,11 @@ class Run:
 
         return self.once(("model", kind, unroll), make)
 
+    def held_out(self) -> frozenset[str]:
+        """The test speakers that were heard, by name."""
+        frames = self.frames()
+        return frozenset(frames.speakers[i] for i in frames.speaker[frames.in_split("test")].unique().tolist())
+
     def bootstrap(self, speaker: Int[Tensor, " M"], split: str = "test") -> SpeakerBootstrap:
         """Resamples of the split's speakers: the same draws in every call, so that differences are paired."""
         frames = self.frames()
@@ -270,7 +242,6 @@ class Run:
     def forget(self) -> None:
         """Let go of frames, windows and models; whoever asks for them again gets them from disk."""
         self._cache.clear()
-        self.__dict__.pop("store", None)
 
     def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What `make` makes, made once per run and key."""

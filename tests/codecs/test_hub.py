@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from audio_engram import cli
 from audio_engram.codecs.base import CodecConfig, load_codec
 from audio_engram.codecs.encodec import Encodec48Codec, EncodecCodec
-from audio_engram.codecs.hub import HubCodec, full_float32
+from audio_engram.codecs.hub import HubCodec
 from audio_engram.codecs.mimi import MimiCodec
 from audio_engram.codecs.pocket import PocketCodec
+from audio_engram.codecs.precision import full_float32
 from audio_engram.errors import DataError, EngramError, MissingError, UsageError
 
 KINDS: list[type[HubCodec]] = [MimiCodec, EncodecCodec, Encodec48Codec, PocketCodec]

@@ -1,5 +1,8 @@
 """Representations and smoothing on worlds: what is found there, what is not, and that speakers pair."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from audio_engram.experiments.smoothing import variants
 from audio_engram.measurements import Measurements
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
+from audio_engram.source import Source
 
 SETTINGS = {
     "device": "cpu",
@@ -134,11 +138,52 @@ def test_the_surrogate_is_smoothed_after_it_is_shuffled(noise):
     assert lagged == pytest.approx(2 / 3, abs=0.04)
 
 
+def test_another_codec_holds_out_the_same_people(tmp_path):
+    """Even where its own store would divide them otherwise, because some were too short for it."""
+    values = SETTINGS | {"data": {"corpus": "world:ar", "test": 0.4}}
+    run = Run(tmp_path / "r", make_config(values), log=lambda line: None)
+    other = Source(run.config, tmp_path / "l", run.device, like=run.source)
+    people = dict.fromkeys([*list(run.split_of)[3:], "new"], 10)
+    other.__dict__["store"] = SimpleNamespace(frames_by_speaker=people)
+    assert other.split_of == {name: run.split_of.get(name, "train") for name in people}
+    assert other.split_of["new"] == "train"
+
+
+def test_dynamics_of_a_finer_cut_are_shown_and_not_judged(ar):
+    _, decision, measured = ar
+    ratios = measured.select(experiment="representation", metric="dynamics_ratio")
+    assert next(r.codec for r in ratios) == "world:ar 6.25 Hz"
+    finding = next(f for f in decision.findings if f.criterion.experiment == "representation")
+    assert finding.measured.codec.startswith("world:ar 12.5 Hz · PCA 4")
+    # A stack of two tells about half as much in a second: the same at every second cut.
+    assert ratios[0].value < 0.8
+
+
+def test_two_of_one_name_are_refused_before_training(tmp_path):
+    config = config_for("ar", representations=[{"pca": 4}, {"pca": 4, "frame_rate": 0.0}, {"pca": 0.999999}])
+    run = Run(tmp_path / "r", config, log=lambda line: None)
+    with pytest.raises(UsageError, match="could not be told apart"):
+        climb(run, "test")
+    assert not list((tmp_path / "r").rglob("*-lag*.safetensors"))
+
+
+def test_overwriting_takes_the_representations_with_it(ar, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(ar[0].folder, copy)
+    assert list(copy.glob("representations/*/checkpoints/*.safetensors"))
+    Run(copy, ar[0].config, log=lambda line: None, overwrite=True)
+    assert [path.name for path in copy.iterdir()] == ["config.toml"]
+
+
+def test_smoothed_latents_carry_their_warning(ar):
+    assert any("see frames after their own" in warning for warning in ar[1].warnings)
+
+
 def test_representations_hold_out_the_same_speakers(ar):
     run = ar[0]
     other = run.represented(CodecConfig(pca=4.0))
     assert other.split_of == run.split_of
-    assert other.latents == run.latents
+    assert other.source is run.source
     assert other.frames().speakers == run.frames().speakers
     assert other.folder.parent == run.folder / "representations"
 
@@ -173,7 +218,6 @@ def test_without_a_list_there_are_variants_of_the_own_codec(tmp_path):
 def test_mel_is_compared_at_its_four_rates_and_lyra_unstacked(tmp_path):
     values = {"data": {"corpus": "demo"}, "experiments": {"names": ["representation"]}}
     run = Run(tmp_path / "r", make_config(values), log=lambda line: None)
-    run.__dict__["codec"] = run.base
     assert [one.frame_rate for one in representations(run)] == [0.0, 25.0, 50.0, 100.0, 0.0, 0.0, 0.0, 0.0]
     assert [one.pca for one in representations(run)][4:] == [32.0, 64.0, 128.0, 0.0]
     assert horizon(run) == 16

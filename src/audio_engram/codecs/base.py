@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audio_engram.codecs.precision import full_float32
 from audio_engram.config import CodecConfig, Option
 from audio_engram.errors import MissingError, UsageError
 
@@ -51,6 +52,10 @@ class Codec(nn.Module, ABC):
     playable: bool = True
     """`decode` accepts the latents of this tap."""
     revision: int = 1
+    frames_per_latent: int = 1
+    """So many consecutive frames of one kind stand side by side in a latent, oldest first."""
+    decoded_every: int = 1
+    """`decode` listens to every so-manieth latent; more than 1 where latents overlap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +81,7 @@ class Codec(nn.Module, ABC):
         n_frames = self.n_frames(audio.shape[-1])
         if n_frames == 0:
             return audio.new_zeros(audio.shape[0], 0, self.latent_dim)
-        with torch.inference_mode():
+        with torch.inference_mode(), full_float32():
             latents = self.analyse(audio[..., : n_frames * self.hop])
         return latents.clone()  # an inference tensor could not enter a loss later
 

@@ -268,7 +268,7 @@ def check_gradient(subject: Subject) -> CheckResult:
     (gradient,) = torch.autograd.grad(audio.square().mean(), latents)
     reached = torch.isfinite(gradient).all(-1) & (gradient != 0).any(-1)
     # A codec may declare that neighbours hold the same sound and only the last of so many is decoded.
-    every = getattr(subject.codec, "decoded_every", 1)
+    every = subject.codec.decoded_every
     note = f"one frame in {every} is decoded" if every > 1 else ""
     ok = bool(reached[:, every - 1 :: every].all())
     return CheckResult(name="gradient", value=float(reached.float().mean()), unit="of frames", ok=ok, note=note)

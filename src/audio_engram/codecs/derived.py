@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -16,7 +16,8 @@ from audio_engram.codecs.smoothed import Hybrid, Smoothed
 from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
 from audio_engram.config import CodecConfig
 from audio_engram.data.publish import make_folder, published
-from audio_engram.errors import UsageError
+from audio_engram.device import device_of
+from audio_engram.errors import DataError, UsageError
 
 ENCODING = ("name", "weights", "tap", "frame_rate", "options")
 """Settings that decide what is stored; all others are applied to stored latents."""
@@ -51,7 +52,7 @@ def derive_codec(base: Codec, config: CodecConfig, training: Training, kept: Pat
     if config.pca or config.whiten:
         chain = wrappers(codec)
         codec = Projected(codec, (apply(chain, one) for one in training()), config.pca, config.whiten)
-    return codec.to(_device(base)).eval().requires_grad_(False)
+    return codec.to(device_of(base)).eval().requires_grad_(False)
 
 
 def with_rate(base: Codec, config: CodecConfig) -> Codec:
@@ -61,13 +62,13 @@ def with_rate(base: Codec, config: CodecConfig) -> Codec:
 
 
 def _smoother(inner: Codec, worth: float, training: Training, kept: Path, seed: int) -> Codec:
-    smoother = LearnedSmoother(inner, worth)
+    smoother = LearnedSmoother(inner, worth).to(device_of(inner))
     file = kept / "smoother.safetensors"
-    if file.exists():
-        smoother.load_state_dict(load_file(file), strict=False)
-        return smoother
     chain = wrappers(inner)
-    fit_smoother(smoother, [apply(chain, one) for one in training()], seed)
+    utterances = [apply(chain, one) for one in training()]
+    if file.exists():
+        return _kept(smoother, file, utterances)
+    fit_smoother(smoother, utterances, seed)
     own = {key: value for key, value in smoother.state_dict().items() if not key.startswith("inner.")}
     make_folder(kept)
     with published(file) as temporary:
@@ -75,8 +76,22 @@ def _smoother(inner: Codec, worth: float, training: Training, kept: Path, seed: 
     return smoother
 
 
-def _device(codec: Codec) -> torch.device:
-    return next(codec.parameters(), next(codec.buffers(), torch.zeros(()))).device
+def _kept(smoother: LearnedSmoother, file: Path, utterances: list[Tensor]) -> Codec:
+    """A smoother that an earlier run has trained on these very latents.
+
+    Raises:
+        DataError: the file is damaged, or of other latents.
+    """
+    remedy = f"delete {file} and go on with --resume"
+    try:
+        lacking = smoother.load_state_dict(load_file(file), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}): {remedy}") from error
+    if lacking.unexpected_keys or any(not key.startswith("inner.") for key in lacking.missing_keys):
+        raise DataError(f"{file}: is no learned smoother of this codec: {remedy}")
+    if not smoother.stands_for(utterances):
+        raise DataError(f"{file}: was trained on other latents: {remedy}")
+    return smoother
 
 
 def base_config(codec: CodecConfig) -> CodecConfig:

@@ -62,9 +62,10 @@ class EncodecCodec(HubCodec):
 
     def decode_codes(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B 1 T"]:
         """Return the audio of the codes of all codebooks."""
-        return self.model.decoder(_quantised(self.model, self._latents(audio).transpose(1, 2)))
+        return self.model.decoder(_quantised(self.model, self.analyse(audio).transpose(1, 2)))
 
-    def _latents(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of audio that is a whole number of frames long."""
         padded = F.pad(audio, (self.lead_in * self.hop, 0)) if self.lead_in else audio
         return self.model.encoder(padded)[..., self.lead_in :].transpose(1, 2)
 
@@ -124,11 +125,12 @@ class Encodec48Codec(HubCodec):
 
     def decode_codes(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B 1 T"]:
         """Return the audio of the codes of all codebooks, with every second's level."""
-        latents = self._latents(audio)
+        latents = self.analyse(audio)
         quantised = _quantised(self.model, latents[..., :-1].transpose(1, 2)).transpose(1, 2)
         return self._audio(torch.cat([quantised, latents[..., -1:]], -1))
 
-    def _latents(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of audio that is a whole number of frames long."""
         # Seconds first: a batch of them is one call, whatever the length of the audio.
         seconds = [self._encode(x) for x in _seconds(audio.transpose(1, 2), self.chunk * self.hop)]
         return torch.cat([x.reshape(audio.shape[0], -1, self.latent_dim) for x in seconds], 1)

@@ -47,7 +47,7 @@ class Checkpoint:
 
 
 class HubCodec(Codec):
-    """A codec around a model of transformers; encodes in float32."""
+    """A codec around a model of transformers."""
 
     checkpoint: Checkpoint
     model: Any
@@ -55,11 +55,6 @@ class HubCodec(Codec):
     def __init__(self, weights: str = "", revision: str = "", random_seed: Option | None = None) -> None:
         super().__init__()
         self.model, self.options = open_model(self.checkpoint, weights, revision, random_seed)
-
-    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
-        """Return the latents of audio that is a whole number of frames long."""
-        with full_float32():
-            return self._latents(audio)
 
     def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
         """Return audio; gradients pass to the latents.
@@ -82,9 +77,6 @@ class HubCodec(Codec):
     @abstractmethod
     def decode_codes(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B 1 T"] | None:
         """Return the audio that the model itself makes, from the codes of all its codebooks; None if it has none."""
-
-    @abstractmethod
-    def _latents(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]: ...
 
     @abstractmethod
     def _audio(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]: ...
@@ -134,28 +126,6 @@ def random_model(checkpoint: Checkpoint, seed: Option) -> Any:
             elif name.endswith("original0"):
                 parameter.mul_(2.0)
     return model
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Keep TF32, which has 10 bits of mantissa, out of convolutions, recurrences and products on a GPU."""
-    switches = _precision_switches()
-    before = [getattr(module, name) for module, name, _ in switches]
-    try:
-        for module, name, exact in switches:
-            setattr(module, name, exact)
-        yield
-    finally:
-        for (module, name, _), value in zip(switches, before, strict=True):
-            setattr(module, name, value)
-
-
-def _precision_switches() -> list[tuple[Any, str, object]]:
-    cudnn: Any = torch.backends.cudnn
-    products: Any = torch.backends.cuda.matmul
-    if hasattr(products, "fp32_precision"):
-        return [(module, "fp32_precision", "ieee") for module in (cudnn.conv, cudnn.rnn, products)]
-    return [(cudnn, "allow_tf32", False), (products, "allow_tf32", False)]  # PyTorch before 2.9
 
 
 @contextmanager

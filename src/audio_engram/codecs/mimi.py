@@ -76,13 +76,10 @@ class MimiCodec(HubCodec):
         self.frame_rate = float(frame_rate or RATES[self_tap][0])
         self.latent_dim = self.model.config.hidden_size
         self.codebooks = self._count(codebooks)
+        # At 50 Hz four neighbours hold the same sound shifted; one in four is decoded.
+        self.decoded_every = 4 if self.frame_rate == 50 else 1
         if self_tap == "post_q":
             self.options["codebooks"] = self.codebooks
-
-    @property
-    def decoded_every(self) -> int:
-        """At 50 Hz four neighbours hold the same sound shifted; one in four is decoded."""
-        return 4 if self.frame_rate == 50 else 1
 
     def playable_taps(self) -> tuple[str, ...]:
         """The taps whose latents the decoder takes."""
@@ -93,7 +90,8 @@ class MimiCodec(HubCodec):
         decoded = self.model.decoder(self._quantised(self.model.encoder(audio).latents, None)).audio_values
         return decoded[..., : audio.shape[-1]]
 
-    def _latents(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of audio that is a whole number of frames long."""
         return self._tapped(audio) if self.decoded_every == 1 else self._interleaved(audio)
 
     def _audio(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:

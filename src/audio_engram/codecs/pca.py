@@ -87,11 +87,9 @@ class Projected(Wrapper):
         for part in rows:
             moments.add(part)
         vectors, values, explained = principal_components(moments, keep or inner.latent_dim)
-        if whiten and not bool((values > 1e-10 * values[0]).all()):
-            dead = int((values <= 1e-10 * values[0]).sum())
-            raise DataError(
-                f"codec.whiten: {dead} components do not vary; set codec.pca to at most {len(values) - dead}"
-            )
+        if not bool((values > 1e-10 * values[0]).all()):
+            alive = int((values > 1e-10 * values[0]).sum())
+            raise DataError(f"codec.pca: only {alive} components vary: set codec.pca to at most that")
         self.latent_dim = vectors.shape[1]
         self.explained = float(explained)
         self.options = {"pca": keep, "whiten": whiten}

@@ -41,7 +41,8 @@ class PocketCodec(HubCodec):
     def decode_codes(self, audio: Float[Tensor, "B 1 T"]) -> None:
         """There are no codes."""
 
-    def _latents(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+    def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
+        """Return the latents of audio that is a whole number of frames long."""
         return self.model.encode(audio).latents
 
     def _audio(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:

@@ -73,7 +73,7 @@ def speech_like(samples: int, sample_rate: int, generator: torch.Generator) -> F
 def band_levels(audio: Float[Tensor, " T"], sample_rate: int) -> Float[Tensor, "bands frames"]:
     """Return levels [dB] every 16 ms in bands of about 250 Hz, nothing lower than 50 dB under the loudest."""
     size = round(0.032 * sample_rate)
-    window = torch.hann_window(size, dtype=torch.float64)
+    window = torch.hann_window(size, dtype=torch.float64, device=audio.device)
     spectrum = torch.stft(audio.double(), size, size // 2, window=window, center=False, return_complex=True)
     power = F.avg_pool1d(spectrum.abs().square().T, 8).T
     return 10 * power.clamp(min=float(power.detach().max()) * 10 ** (-RANGE_DB / 10) + 1e-20).log10()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec
+from audio_engram.device import device_of
 from audio_engram.errors import UsageError
 
 
@@ -70,6 +71,7 @@ class Stacked(Wrapper):
         self.options = {"stack": size}
         self.frame_rate = inner.frame_rate / size
         self.latent_dim = inner.latent_dim * size
+        self.frames_per_latent = inner.frames_per_latent * size
 
     @property
     def hop(self) -> int:
@@ -91,12 +93,13 @@ class Unstacked(Wrapper):
 
     def __init__(self, inner: Codec, size: int) -> None:
         super().__init__(inner)
-        if size < 1 or inner.latent_dim % size or inner.hop % size:
+        if size < 1 or inner.frames_per_latent % size or inner.hop % size:
             raise UsageError(
-                f"codec.unstack: {size} frames cannot be cut from latents of {inner.latent_dim} dimensions and"
-                f" {inner.hop} samples: give a divisor of both"
+                f"codec.unstack: {inner.title} has {inner.frames_per_latent} frames side by side in a latent, which"
+                f" cannot be cut into {size}: what is no stack of frames has no frames to be taken apart"
             )
         self.size = size
+        self.frames_per_latent = inner.frames_per_latent // size
         self.options = {"unstack": size}
         self.frame_rate = inner.frame_rate * size
         self.latent_dim = inner.latent_dim // size
@@ -148,15 +151,10 @@ def wrappers(codec: Codec) -> list[Wrapper]:
     return [*wrappers(codec.inner), codec] if isinstance(codec, Wrapper) else []
 
 
-def base_of(codec: Codec) -> Codec:
-    """The codec inside all wrappers."""
-    return base_of(codec.inner) if isinstance(codec, Wrapper) else codec
-
-
 @torch.no_grad()
 def apply(some: list[Wrapper], latents: Float[Tensor, "N D"]) -> Float[Tensor, "N2 D2"]:
-    """One utterance's latents through several wrappers, the innermost first."""
+    """One utterance's latents through several wrappers, the innermost first; back on the CPU."""
     batch = latents.unsqueeze(0)
     for wrapper in some:
-        batch = wrapper.project(batch)
-    return batch[0]
+        batch = wrapper.project(batch.to(device_of(wrapper)))
+    return batch[0].cpu()

@@ -52,9 +52,19 @@ class LearnedSmoother(Wrapper):
         hidden = F.gelu(self.first(F.pad(standard, (2, 2), mode="replicate")))
         return latents + self.scale * self.last(hidden).transpose(1, 2)
 
+    def stands_for(self, utterances: list[Float[Tensor, "_ D"]]) -> bool:
+        """Whether these are the training utterances that it was fitted on."""
+        loc, scale = _moments(utterances)
+        return bool(torch.equal(self.loc.cpu(), loc) and torch.equal(self.scale.cpu(), scale))
+
     def restore(self, latents: Float[Tensor, "B N2 D2"]) -> Float[Tensor, "B N D"]:
         """Return the latents as they are: the decoder must accept them."""
         return latents
+
+
+def _moments(utterances: list[Tensor]) -> tuple[Tensor, Tensor]:
+    rows = torch.cat([one for one in utterances if len(one) >= FRAMES])
+    return rows.mean(0), rows.std(0).clamp(min=1e-6)
 
 
 def fit_smoother(smoother: LearnedSmoother, utterances: list[Float[Tensor, "_ D"]], seed: int) -> LearnedSmoother:
@@ -78,9 +88,9 @@ def fit_smoother(smoother: LearnedSmoother, utterances: list[Float[Tensor, "_ D"
 
 def _start(smoother: LearnedSmoother, utterances: list[Tensor], generator: torch.Generator) -> None:
     """Standard statistics, and a correction of nothing."""
-    rows = torch.cat(utterances)
-    smoother.loc.copy_(rows.mean(0))
-    smoother.scale.copy_(rows.std(0).clamp(min=1e-6))
+    loc, scale = _moments(utterances)
+    smoother.loc.copy_(loc)
+    smoother.scale.copy_(scale)
     bound = (3 * len(smoother.loc)) ** -0.5
     with torch.no_grad():
         for values in smoother.first.parameters():

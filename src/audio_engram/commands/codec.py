@@ -11,6 +11,8 @@ from audio_engram.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from audio_engram.config import CodecConfig
+
 WITHOUT_RANDOM = {"mel": "it has no weights", "lyra": "it is checked with real ones: --set codec.weights=FILE"}
 DEMO_UTTERANCES = 4
 
@@ -58,6 +60,7 @@ def _codec_check(options: argparse.Namespace) -> int:
     from audio_engram.codecs.conformance import check_codec, format_checks, without_sound
     from audio_engram.codecs.derived import with_rate
 
+    _refuse_fitted(config.codec)
     codec = with_rate(load_codec(config.codec), config.codec)
     results = check_codec(codec, seed, _demo_speech(codec.sample_rate) if options.real else None)
     if options.random:
@@ -70,6 +73,13 @@ def _codec_check(options: argparse.Namespace) -> int:
     if failed:
         raise UsageError(f"codec {codec.name}: failed {', '.join(failed)}: mend the codec, see the table above")
     return 0
+
+
+def _refuse_fitted(codec: "CodecConfig") -> None:
+    """Nothing that is set is ignored: what changes latents after encoding is no part of the check."""
+    for name in ("smooth", "hybrid", "smoother", "pca", "whiten"):
+        if getattr(codec, name) != type(codec).model_fields[name].default:
+            raise UsageError(f"codec.{name}: the check is of the codec itself: leave it out")
 
 
 def _demo_speech(sample_rate: int) -> "Tensor":

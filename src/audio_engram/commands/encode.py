@@ -52,7 +52,7 @@ def _add_parts(encode: argparse.ArgumentParser) -> None:
 
 def _encode(options: argparse.Namespace) -> int:
     _check(options)
-    in_parts = options.shard or options.merge or options.engine
+    in_parts = options.shard is not None or options.merge or options.engine
     store = _encode_parts(options) if in_parts else open_run(options).store
     counts = store.manifest.counts
     facts = {"latents": str(store.path), **counts.model_dump(), "frames": store.manifest.frames}
@@ -82,14 +82,14 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--engine {options.engine}: say with --shards N into how many parts to cut the corpus")
     if options.remove_parts and not (options.merge or options.engine):
         raise UsageError("--remove-parts: needs --merge or --engine")
-    if options.overwrite and (options.shard or options.merge):
+    if options.overwrite and (options.shard is not None or options.merge):
         raise UsageError("--overwrite: deletes what other parts wrote: leave it out, --shard and --merge always resume")
 
 
 def _encode_parts(options: argparse.Namespace) -> "LatentStore":
     from audio_engram.data.parts import read_part
 
-    part = read_part(options.shard) if options.shard else None
+    part = read_part(options.shard) if options.shard is not None else None
     config = read_options(options)
     folder = find_folder(options, config)
     from audio_engram.scale.parts import PARTS, encode_part, merge

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from audio_engram.codecs.base import Codec
+from audio_engram.device import device_of
 from audio_engram.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def encode_batch(codec: Codec, audio: Sequence[Float[Tensor, " _"]]) -> list[Flo
     for row, (one, count) in enumerate(zip(audio, frames, strict=True)):
         # What is left after the last whole frame would otherwise be heard by a codec that looks ahead.
         padded[row, 0, : count * codec.hop] = one[: count * codec.hop]
-    latents = codec.encode(padded.to(_device(codec))).float().cpu()
+    latents = codec.encode(padded.to(device_of(codec))).float().cpu()
     wanted = (len(audio), max(frames), codec.latent_dim)
     if latents.shape != wanted:
         raise UsageError(f"codec {codec.name} gave latents {tuple(latents.shape)}, wanted {wanted}; mend the codec")
@@ -40,10 +41,5 @@ def encode_batch(codec: Codec, audio: Sequence[Float[Tensor, " _"]]) -> list[Flo
 
 def device_kind(codec: Codec) -> str:
     """What the codec runs on, as far as it may change the last bit of a latent: `cpu`, or the model of the GPU."""
-    device = _device(codec)
+    device = device_of(codec)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _device(module: nn.Module) -> torch.device:
-    tensors = [*module.parameters(), *module.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")

@@ -1,5 +1,6 @@
 """The frames of a store in memory: standardised, divided by speaker, with their digital silence marked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -73,7 +74,7 @@ class Frames:
         return _standardised(self, torch.cat(parts))
 
 
-def load_frames(store: LatentStore, split_of: dict[str, str], treatments: list[Wrapper] | None = None) -> Frames:
+def load_frames(store: LatentStore, split_of: Mapping[str, str], treatments: list[Wrapper] | None = None) -> Frames:
     """Read a store, derive the latents that `treatments` make of it, and standardise them by the training speakers.
 
     Utterances too short for a single latent are left out.

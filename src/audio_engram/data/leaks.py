@@ -75,6 +75,8 @@ class Leaks:
         if self.speakers:
             names = " and ".join(self.speakers[0])
             found.append(f"{len(self.speakers)} pairs of speakers in different splits differ in spelling only: {names}")
+        if not found and not self.compared:
+            return "Whether splits share recordings is not known: no two utterances are long enough to be compared."
         if not found:
             return (
                 f"No copies across splits: {self.compared} pairs laid over each other, the highest score is"
@@ -123,7 +125,7 @@ def find_leaks(frames: Frames, sources: Mapping[str, str] | None = None) -> Leak
     found |= {pair: (1.0, math.inf) for pair in _identical(frames, courses, sources or {})}
     return Leaks(
         held_out=len(courses.held_out),
-        compared=len(pairs),
+        compared=int((scores[:, 0] > 0).sum()),
         threshold=threshold,
         highest=float(scores[:, 0].max()) if len(pairs) else 0.0,
         pairs=tuple(sorted((_pair(frames, courses, *which) for which in found.items()), key=lambda p: -p.score)),

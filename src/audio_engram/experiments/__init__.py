@@ -9,7 +9,7 @@ from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.magnitude import magnitude
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
-from audio_engram.experiments.representation import representation
+from audio_engram.experiments.representation import check_codecs, representation
 from audio_engram.experiments.smoothing import smoothing
 from audio_engram.runs import Run
 
@@ -25,6 +25,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
 __all__ = [
     "EXPERIMENTS",
     "Outcome",
+    "check_codecs",
     "check_lengths",
     "check_names",
     "factorisation",

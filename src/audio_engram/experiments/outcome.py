@@ -11,10 +11,11 @@ NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal"}
 
 @dataclass
 class Outcome:
-    """Measurements and findings of one experiment."""
+    """Measurements and findings of one experiment, and what must be known before believing them."""
 
     measurements: list[Measurement] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def show(measured: Measurement) -> str:

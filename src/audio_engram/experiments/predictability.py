@@ -46,7 +46,7 @@ def beyond_trivial(run: Run, head: str) -> Measurement:
 
 
 def dynamics(run: Run, head: str) -> Measurement:
-    """ΔNLL at lag 1 that only the order of the frames carries: the head on real frames minus on shuffled ones."""
+    """ΔNLL at lag 1 that only the order of the frames carries: the gain on real frames minus that on shuffled ones."""
     gained = dynamics_resampled(run, head)
     real = cell(run, 1, "real")
     interval = real.bootstrap.interval(gained, len(real.scores[head].nll))
@@ -55,14 +55,17 @@ def dynamics(run: Run, head: str) -> Measurement:
 
 def dynamics_resampled(run: Run, head: str) -> Tensor:
     """`dynamics` of the sample itself, then of every resample of speakers (R + 1,)."""
-    return mean_nll(run, head, "real") - mean_nll(run, head, "shuffled_within")
+    return _above_state(run, head, "real") - _above_state(run, head, "shuffled_within")
 
 
-def mean_nll(run: Run, head: str, data: str) -> Tensor:
-    """Mean NLL at lag 1 of the sample itself, then of every resample of speakers (R + 1,)."""
+def _above_state(run: Run, head: str, data: str) -> Tensor:
+    """Mean NLL at lag 1 minus the state marginal's, of the sample itself, then of every resample (R + 1,).
+
+    Against the marginal of the very frames, because surrogates may be standardised by another scale.
+    """
     scored = cell(run, 1, data)
-    nll = scored.scores[head].nll
-    return scored.bootstrap.ratios(nll, torch.ones_like(nll))
+    above = scored.above(head, "state")
+    return scored.bootstrap.ratios(above, torch.ones_like(above))
 
 
 def preferred(run: Run) -> str:
@@ -139,7 +142,7 @@ def _measure(run: Run, scored: Cell) -> list[Measurement]:
             "delta_nll_median": b.quantile(difference, 0.5),
             "delta_nll_trimmed": b.trimmed_mean(difference),
             "exploded_share": b.mean((difference > EXPLODED).double()),
-            "bits_per_dim": b.mean(_bits(run, scores.nll)),
+            "bits_per_dim": b.mean(_bits(run, scores.nll, scored.data)),
             "direction_cosine": b.mean(scores.cosine),
             "direction_cosine_standardised": b.mean(scores.cosine_standardised),
             "increment_r2": b.r2(scores.delta_error, scores.delta_square),
@@ -155,29 +158,29 @@ def _measure(run: Run, scored: Cell) -> list[Measurement]:
     return found
 
 
-def _bits(run: Run, nll: Tensor) -> Tensor:
+def _bits(run: Run, nll: Tensor, data: str) -> Tensor:
     """Bits per dimension of the raw increment: the scale that standardising took out is put back."""
-    log_scale = float(run.frames().scale.double().log().sum())
+    log_scale = float(run.frames(data).scale.double().log().sum())
     return (nll + log_scale) / (run.frames().dim * torch.log(torch.tensor(2.0, dtype=torch.float64)))
 
 
 def _decompose(run: Run, head: str) -> list[Measurement]:
-    """ΔNLL at lag 1 as a telescoping sum of four parts, each a difference of two mean NLLs over the same frames.
+    """ΔNLL at lag 1 as a telescoping sum of four parts; a head's gain is its mean NLL minus the state marginal's.
 
     `part_mean_reversion` state marginal - increment marginal: what differencing alone makes predictable
-    `part_shape`          head on frames shuffled across - state marginal: a density of a better shape
-    `part_static`         head on frames shuffled within - across utterances: who speaks, how loud
-    `part_dynamics`       head on real frames - on frames shuffled within: the order of the frames
+    `part_shape`          gain on frames shuffled across utterances: a density of a better shape
+    `part_static`         gain on frames shuffled within - across utterances: who speaks, how loud
+    `part_dynamics`       gain on real frames - on frames shuffled within: the order of the frames
     """
-    means = {data: mean_nll(run, head, data) for data in ("real", "shuffled_within", "shuffled_across")}
+    gains = {data: _above_state(run, head, data) for data in ("real", "shuffled_within", "shuffled_across")}
     real = cell(run, 1, "real")
     b, ones = real.bootstrap, torch.ones_like(real.scores[head].nll)
     state, increment = (b.ratios(real.scores[name].nll, ones) for name in ("state", "increment"))
     parts = {
         "part_mean_reversion": state - increment,
-        "part_shape": means["shuffled_across"] - state,
-        "part_static": means["shuffled_within"] - means["shuffled_across"],
-        "part_dynamics": means["real"] - means["shuffled_within"],
+        "part_shape": gains["shuffled_across"],
+        "part_static": gains["shuffled_within"] - gains["shuffled_across"],
+        "part_dynamics": gains["real"] - gains["shuffled_within"],
     }
     what = {"experiment": "predictability", "model": head, "lag": 1}
     return [run.measure(b.interval(v, len(ones)), metric=k, **what) for k, v in parts.items()]

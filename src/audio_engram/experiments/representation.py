@@ -6,8 +6,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from audio_engram.codecs.base import load_codec
+from audio_engram.codecs.derived import base_config, check_derived, with_rate
 from audio_engram.config import CodecConfig
 from audio_engram.decision import Criterion, Finding
+from audio_engram.errors import UsageError
 from audio_engram.experiments.injection import Gap
 from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.experiments.predictability import (
@@ -15,10 +18,10 @@ from audio_engram.experiments.predictability import (
     cell,
     dynamics,
     dynamics_resampled,
-    mean_nll,
     preferred,
 )
 from audio_engram.experiments.rollouts import baseline_nll, rollout_segments
+from audio_engram.experiments.smoothing import variants as ways
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score, score_rollouts
@@ -35,8 +38,8 @@ CRITERION = Criterion(
     relation="above",
     threshold=2.0,
     reason="What the order of the frames tells in a second of audio, in the representation where it tells most, over "
-    "the same in the run's own. Only dynamics count: mean reversion and the shape of the density grow with the frame "
-    "rate and tell nothing about the next frame.",
+    "the same in the run's own. Only representations at the run's own frame rate are judged: where time is cut n "
+    "times finer, the same process tells about n times as much in a second, and nothing was gained.",
 )
 
 
@@ -47,16 +50,51 @@ def representation(run: Run) -> Outcome:
     for other in others:
         for split in ("train", "validation", "test"):
             other.check_length(split, horizon(other), "experiments.rollout_seconds")
+        if other is not run:
+            other.forget()
+    _refuse_same_titles(others)
     found = []
     for place, other in enumerate(others):
         run.log(f"representation {place + 1} of {len(others)}: {other.codec.title}, {other.codec.latent_dim}-d")
-        one = _measure(other)
-        outcome.measurements += one.measurements
-        found.append(one)
+        found.append(_measure(other))
+        outcome.measurements += found[-1].measurements
         if other is not run:
             other.forget()
-    outcome.findings.append(_judge(run, found))
+    ratios = [_ratio(run, one, found[0]) for one in found[1:]]
+    outcome.measurements += ratios
+    outcome.findings.append(_judge(found, ratios))
+    outcome.warnings += warnings_of(others)
     return outcome
+
+
+def check_codecs(run: Run) -> None:
+    """Load what `representation` and `smoothing` will compare, before hours are spent on anything else.
+
+    Raises:
+        EngramError: as a run of that codec does.
+    """
+    names = run.config.experiments.names
+    asked = [*(representations(run) if "representation" in names else []), *(ways(run) if "smoothing" in names else [])]
+    for codec in asked:
+        same = base_config(codec) == base_config(run.config.codec)
+        check_derived(run.base if same else load_codec(codec), codec)
+
+
+def warnings_of(runs: list[Run]) -> list[str]:
+    """What of the compared representations sees its future, as every report on them must say."""
+    ahead = [one.codec.title for one in runs if not one.codec.causal]
+    return (
+        [f"Among the compared, {', '.join(ahead)} see frames after their own, which eases prediction."] if ahead else []
+    )
+
+
+def _refuse_same_titles(runs: list[Run]) -> None:
+    titles = [one.codec.title for one in runs]
+    if twice := next((title for title in titles if titles.count(title) > 1), ""):
+        raise UsageError(
+            f"experiments.representations: two are called {twice!r} and could not be told apart: leave one out, or"
+            " measure them in runs of their own and set those side by side with `engram compare`"
+        )
 
 
 def representations(run: Run) -> list[CodecConfig]:
@@ -67,11 +105,12 @@ def representations(run: Run) -> list[CodecConfig]:
 
 def _variants(run: Run) -> list[CodecConfig]:
     own = run.config.codec
-    dim = run.codec.latent_dim
-    rates = [own.model_copy(update={"stack": 1})]
+    cut = with_rate(run.base, own)
+    plain = own.model_copy(update={"stack": 1, "unstack": 1, "pca": 0.0, "whiten": False})
+    rates = [plain] if plain.stack != own.stack else []
     if run.base.name == "mel":
-        rates = [own.model_copy(update={"frame_rate": r, "stack": 1}) for r in MEL_RATES if r != run.codec.frame_rate]
-    projected = [own.model_copy(update={"pca": float(k)}) for k in COMPONENTS if k < dim and not own.pca]
+        rates = [plain.model_copy(update={"frame_rate": r}) for r in MEL_RATES if r != cut.frame_rate]
+    projected = [own.model_copy(update={"pca": float(k)}) for k in COMPONENTS if k < cut.latent_dim and not own.pca]
     return [*rates, *projected, *([own.model_copy(update={"smooth": 3})] if own.smooth == 1 else [])]
 
 
@@ -89,7 +128,8 @@ class _Found:
     measurements: list[Measurement]
     per_second: Tensor
     n_frames: int
-    n_speakers: int
+    speakers: frozenset[str]
+    frame_rate: float
 
     def one(self, metric: str) -> Measurement:
         return next(m for m in self.measurements if m.model == self.head and m.metric == metric)
@@ -108,7 +148,8 @@ def _measure(run: Run) -> _Found:
         records,
         dynamics_resampled(run, head) * run.codec.frame_rate,
         len(scored.scores[head].nll),
-        scored.bootstrap.n_speakers,
+        run.held_out(),
+        run.codec.frame_rate,
     )
 
 
@@ -125,7 +166,7 @@ def _predictability(run: Run, head: str) -> list[Measurement]:
         "delta_nll_per_second": b.mean(above * rate),
         "delta_nll_excess_per_second": b.mean(excess * rate),
         "dynamics_per_second": b.interval(gained * rate, len(above)),
-        "nll_per_second": b.interval((mean_nll(run, head, "real") + log_scale) * rate, len(above)),
+        "nll_per_second": b.mean((scores.nll + log_scale) * rate),
         "direction_cosine": b.mean(scores.cosine),
         "innovation_cosine": b.mean(scores.innovation_cosine),
         "increment_r2": b.r2(scores.delta_error, scores.delta_square),
@@ -183,28 +224,33 @@ def _ceiling(run: Run) -> Measurement:
     return max(best, key=lambda m: m.value if m.value is not None else -1.0)
 
 
-def _judge(run: Run, found: list[_Found]) -> Finding:
-    """The representation with the largest lower end speaks for all others."""
-    own, others = found[0], found[1:]
-    ratios = [_ratio(run, one, own) for one in others]
-    measured = max(ratios, key=lambda m: m.low if m.low is not None else float("-inf")) if ratios else None
-    if measured is None:
-        measured = Measurement(experiment="representation", model=own.head, metric="dynamics_ratio", value=None)
-    best = next((one for one in others if one.title == measured.codec), own)
-    words = (
-        f"{own.title}: {_said(own)}. Most in {best.title}: {_said(best)}, {show(measured)} times as much"
-        f"{_together(found)}."
-        if others
-        else f"{own.title} alone was measured: name others in experiments.representations."
-    )
+def _judge(found: list[_Found], ratios: list[Measurement]) -> Finding:
+    """Of the representations at the run's own frame rate the one with the largest lower end speaks for all."""
+    own = found[0]
+    alike = [ratio for one, ratio in zip(found[1:], ratios, strict=True) if one.frame_rate == own.frame_rate]
+    nothing = Measurement(experiment="representation", model=own.head, metric="dynamics_ratio", value=None)
+    measured = max(alike, key=_lower_end, default=nothing)
     return Finding(
         criterion=CRITERION,
         measured=measured,
         verdict=CRITERION.judge(measured),
         cause=CRITERION.cause(measured),
-        words=words,
-        would_change="Another codec, tap or frame rate among experiments.representations.",
+        words=_words(found, measured) + _together(found),
+        would_change="Another codec or tap among experiments.representations, stacked to the run's own frame rate.",
     )
+
+
+def _lower_end(ratio: Measurement) -> tuple[float, float]:
+    low = float("-inf") if ratio.low is None else ratio.low
+    return low, float("-inf") if ratio.value is None else ratio.value
+
+
+def _words(found: list[_Found], measured: Measurement) -> str:
+    own = found[0]
+    best = next((one for one in found[1:] if one.title == measured.codec), None)
+    if best is None:
+        return f"{own.title}: {_said(own)}. No other representation at {own.frame_rate:g} Hz was measured."
+    return f"{own.title}: {_said(own)}. {best.title}: {_said(best)}, {show(measured)} times as much."
 
 
 def _said(one: _Found) -> str:
@@ -218,10 +264,10 @@ def _said(one: _Found) -> str:
 def _ratio(run: Run, one: _Found, own: _Found) -> Measurement:
     """Paired over speakers, which are the same in both as far as their audio is long enough for both."""
     # Where the run's own dynamics may be nothing, a ratio to them has no interval.
-    if one.n_speakers == own.n_speakers and bool((own.per_second < 0).all()):
+    if one.speakers == own.speakers and bool((own.per_second < 0).all()):
         interval = cell(run, 1, "real").bootstrap.interval(one.per_second / own.per_second, one.n_frames)
     else:
-        interval = Interval(float(one.per_second[0] / own.per_second[0]), None, None, one.n_frames, one.n_speakers)
+        interval = Interval(float(one.per_second[0] / own.per_second[0]), None, None, one.n_frames, len(one.speakers))
     record = run.measure(interval, experiment="representation", model=one.head, metric="dynamics_ratio")
     return record.model_copy(update={"codec": one.title})
 
@@ -234,6 +280,6 @@ def _together(found: list[_Found]) -> str:
         return ""
     rank = float(spearmanr(*torch.tensor(finite).T.numpy()).statistic)
     return (
-        f"; over {len(finite)} representations, dynamics a second and the share that free running keeps have rank"
-        f" correlation {rank:.2f}"
+        f" Over all {len(finite)} representations, dynamics a second and the share that free running keeps have rank"
+        f" correlation {rank:.2f}."
     )

@@ -33,6 +33,7 @@ def smoothing(run: Run) -> Outcome:
     """Cosines and distortion of raw latents, 3 and 5 taps, the hybrid and, where there is sound, a learned smoother."""
     outcome = Outcome()
     raw: _Variant | None = None
+    ahead: list[str] = []
     for codec in variants(run):
         other = run.represented(codec)
         run.log(f"smoothing: {other.codec.title}")
@@ -44,8 +45,11 @@ def smoothing(run: Run) -> Outcome:
             worse = one.distortion_over(raw)
             outcome.measurements += [gained, *([worse] if worse else [])]
             outcome.findings.append(_judge(one, gained, worse))
+        if not other.codec.causal:
+            ahead.append(other.codec.title)
         if other is not run:
             other.forget()
+    outcome.warnings.append(f"Smoothed latents see frames after their own, which eases prediction: {', '.join(ahead)}.")
     return outcome
 
 
@@ -53,7 +57,7 @@ def variants(run: Run) -> list[CodecConfig]:
     """The latents without smoothing, then the ways to smooth them."""
     raw = run.config.codec.model_copy(update={"smooth": 1, "hybrid": False, "smoother": 0.0})
     changes: list[dict[str, object]] = [{"smooth": 3}, {"smooth": 5}, {"smooth": 3, "hybrid": True}]
-    if run.codec.playable:
+    if run.base.playable:
         changes.append({"smoother": WORTH})
     return [raw, *(raw.model_copy(update=change) for change in changes)]
 

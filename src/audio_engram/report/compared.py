@@ -10,7 +10,13 @@ from audio_engram.report.tables import Table, shown
 
 COMPARED = {
     "representation": (
-        ("dynamics_per_second", "delta_nll_per_second", "delta_nll_excess_per_second", "direction_cosine"),
+        (
+            "dynamics_per_second",
+            "dynamics_ratio",
+            "delta_nll_per_second",
+            "delta_nll_excess_per_second",
+            "direction_cosine",
+        ),
         ("innovation_cosine", "advantage_kept", "state_error_vs_mean", "magnitude_ratio", "nll_per_second"),
     ),
     "smoothing": (("direction_cosine", "innovation_cosine", "cosine_gain", "spectral_distance", "distortion_ratio"),),

@@ -6,9 +6,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audio_engram.data.publish import publish_text
+from audio_engram.decision import Finding
 from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement
 from audio_engram.report import words
+from audio_engram.report.compared import COMPARED
 from audio_engram.report.folder import RunFolder, read_run
 from audio_engram.report.tables import Table, shown
 
@@ -26,7 +28,7 @@ TOLD = {
 }
 HEADS = ("mdn", "vmf", "vmf - mdn", "codec")
 LONGEST_LAG = 2
-MODES = {"free_running": "free running", "D": "free running"}
+MODES = {"free_running": "free running", "A": "A", "B": "B", "C": "C", "D": "D", "analytic": "analytic"}
 Key = tuple[str, str, str, str, int, int, str, str]
 
 
@@ -78,15 +80,15 @@ def as_text(table: Table) -> str:
 
 
 def _key(record: Measurement) -> Key:
-    codec = record.codec if record.experiment in ("representation", "smoothing") else ""
+    codec = record.codec if record.experiment in COMPARED else ""
     return (record.experiment, record.metric, record.model, record.data, record.lag, record.step, record.mode, codec)
 
 
 def _wanted(record: Measurement, run: RunFolder, metric: str) -> bool:
-    if record.split != "test" or record.mode in ("A", "B", "C", "analytic"):
-        return False
     if metric:
         return record.metric == metric
+    if record.split != "test" or record.mode in ("A", "B", "C", "analytic"):
+        return False
     told = record.metric in TOLD.get(record.experiment, ()) and record.model in HEADS and record.data == "real"
     rolled = record.experiment != "factorisation" or record.mode == "free_running"
     return told and rolled and record.lag <= LONGEST_LAG and record.step == _last_step(run, record)
@@ -123,23 +125,41 @@ def _order(key: Key) -> tuple[object, ...]:
 
 
 def _verdicts(runs: Sequence[RunFolder]) -> tuple[tuple[str, ...], ...]:
-    found = [
-        {(f.criterion.experiment, f.criterion.metric, f.measured.model): f for f in run.decision.findings}
-        for run in runs
-    ]
-    keys = list(dict.fromkeys(key for of_run in found for key in of_run))
-    return tuple(
-        (
-            *(key[0], f"verdict: {words.metric(key[1]).label}", words.series(key[2], "real"), ""),
-            *(_verdict(of_run.get(key)) for of_run in found),
+    """One row for a question, or for each codec or model that it was asked of."""
+    found = [_by_question(run) for run in runs]
+    asked = list(dict.fromkeys(question for of_run in found for question in of_run))
+    rows = []
+    for experiment, question in asked:
+        several = any(len(of_run.get((experiment, question), ())) > 1 for of_run in found)
+        whose = dict.fromkeys(
+            _asked_of(f) if several else "" for of_run in found for f in of_run.get((experiment, question), ())
         )
-        for key in keys
-    )
+        for who in whose:
+            cells = (
+                next((f for f in of_run.get((experiment, question), ()) if not several or _asked_of(f) == who), None)
+                for of_run in found
+            )
+            rows.append((experiment, f"verdict: {question}", who, "", *map(_verdict, cells)))
+    return tuple(rows)
 
 
-def _verdict(finding: object) -> str:
-    verdict, label = getattr(finding, "verdict", "–"), getattr(finding, "label", "")
-    return f"{verdict} ({label})" if label and label != verdict else verdict
+def _by_question(run: RunFolder) -> dict[tuple[str, str], list[Finding]]:
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for finding in run.decision.findings:
+        found.setdefault((finding.criterion.experiment, finding.criterion.question), []).append(finding)
+    return found
+
+
+def _asked_of(finding: Finding) -> str:
+    measured = finding.measured
+    return measured.codec if measured.experiment in COMPARED else words.series(measured.model, "real")
+
+
+def _verdict(finding: Finding | None) -> str:
+    if finding is None:
+        return "–"
+    label = finding.label if finding.label != finding.verdict else ""
+    return f"{finding.verdict} ({label})" if label else finding.verdict
 
 
 def _cautions(runs: Sequence[RunFolder]) -> list[str]:

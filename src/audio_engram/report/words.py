@@ -175,8 +175,9 @@ EXPERIMENTS = {
         "Representation",
         "Is the gap the codec's?",
         "The same speech and the same held-out speakers in every representation; what is told in a second makes frame "
-        "rates comparable. Rollouts all last the same time, so that a higher frame rate means more steps. ΔNLL grows "
-        "with the frame rate by mean reversion alone; dynamics do not.",
+        "rates comparable. Rollouts all last the same time, so that a higher frame rate means more steps. All that is "
+        "told in a second grows with the frame rate, because neighbours are nearer to each other: hold only rows of "
+        "one frame rate against each other, or, where the rows hold the same numbers, the NLL a second.",
     ),
     "smoothing": Experiment(
         "Smoothing",

@@ -15,7 +15,7 @@ from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract_part
 from audio_engram.data.manifest import MANIFEST, read_manifest
 from audio_engram.data.merge import merge_parts
-from audio_engram.data.parts import check_number, plan_part
+from audio_engram.data.parts import check_number, count_parts, plan_part
 from audio_engram.data.store import LatentStore
 from audio_engram.device import find_device
 from audio_engram.errors import DataError, EngramError, MissingError, NumericalError, UsageError
@@ -66,6 +66,7 @@ def encode_part(folder: Path, config: Config, index: int, of: int) -> LatentStor
     corpus, codec, settings = open_corpus_and_codec(config, config.device)
     part = plan_part(len(corpus), index, of, settings)
     share(folder, config)
+    check_number(folder / PARTS, of)
     return extract_part(corpus, codec, folder / PARTS, part, settings)
 
 
@@ -77,6 +78,8 @@ def merge(folder: Path, config: Config) -> LatentStore:
     Raises: DataError and UsageError as `merge_parts` does.
     """
     corpus, codec, settings = open_corpus_and_codec(config, "cpu")
+    if not count_parts(folder / PARTS):
+        raise DataError(f"{folder / PARTS}: there are no parts to merge: encode them with --shard, or name their --out")
     take_over(folder, config)
     return merge_parts(corpus, codec, folder / PARTS, folder / "latents", settings)
 
