@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_engram import cli, runs
+from audio_engram import cli, source
 from audio_engram.config import read_config
 from audio_engram.data import extract as extraction
 from audio_engram.data.extract import ExtractConfig
@@ -26,7 +26,7 @@ WORDS = ["--corpus", "folder:speech", "--device", "cpu"]
 def speech(tmp_path, monkeypatch):
     """Twelve utterances and a file that is none, in windows of three."""
     monkeypatch.chdir(tmp_path)
-    for module in (runs, parts):
+    for module in (source, parts):
         monkeypatch.setattr(module, "ExtractConfig", partial(ExtractConfig, window=3))
     for i in range(12):
         samples = np.random.default_rng(i).uniform(-0.5, 0.5, int(RATE * (1 + i / 7)))
