@@ -76,7 +76,7 @@ def test_the_folder_is_complete_and_finite(either):
     assert json.loads((run.folder / "provenance.json").read_text())["seed"] == 0
     # `Measurements` refuses records with the same key; the keys are therefore unique.
     assert len({m.key for m in measured}) == len(measured) > 200
-    assert {m.experiment for m in measured} == set(EXPERIMENTS)
+    assert {m.experiment for m in measured} == set(run.config.experiments.names)
     assert {m.codec for m in measured} == {f"world:{run.world.name} 12.5 Hz"}
 
 
