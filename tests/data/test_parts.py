@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frame_codec import DIM, RATE, FrameCodec, Unused, bytes_of, noise, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from audio_engram.data.merge import merge_parts
 from audio_engram.data.parts import check_number, count_parts, plan_part, read_part, remove_parts
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError, UsageError
+from frame_codec import DIM, RATE, FrameCodec, Unused, bytes_of, noise, write
 
 SMALL = ExtractConfig(shard_frames=150, window=4, batch_seconds=2.0, max_failed=0.5)
 N = 3
