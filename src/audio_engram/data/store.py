@@ -217,10 +217,14 @@ class StoreWriter:
         make_folder(self.path)
         if not self._shared:
             remove_leftovers(self.path)
-        if not (self.path / MANIFEST).exists():
-            if any(self.path.glob("[!.]*" if self._shared else "*")):
+        manifest = self.path / MANIFEST
+        if not manifest.exists():
+            holds = any(self.path.glob("[!.]*" if self._shared else "*"))
+            # Looked at again, for a process beside this one may just have begun the store.
+            if holds and not manifest.exists():
                 raise UsageError(f"{self.path} is no latent store and not empty; choose another folder")
-            self._write_manifest()
+            if not holds:
+                self._write_manifest()
         self._go_on(read_manifest(self.path))
         while (path := shard_path(self.path, self._next_shard)).exists():
             self._published += utterances_in_shard(path)
