@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,8 @@ def test_ctrl_c_leaves_with_130_and_what_is_finished_stays(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs ignore the signal, and so would their children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stderr is not None
     assert child.stderr.readline().startswith("train mdn-lag1: epoch 1/1000")
