@@ -179,7 +179,7 @@ def test_too_few_speakers_show_before_encoding(engram):
     write("speech/s0/a.wav", noise(2))
     code, _, err = engram("run", *AUDIO, *SMALL)
     assert (code, len(err)) == (3, 2)  # the first says what was begun
-    assert re.match(r"engram: 1 speakers cannot fill train, validation and test; add speakers", err[1])
+    assert re.match(r"engram: 1 speaker cannot fill train, validation and test; add speakers", err[1])
     assert not Path("out/latents").exists()
 
 

@@ -68,6 +68,10 @@ class CodecConfig(_Section):
     options: dict[str, Option] = Field({}, description="further keyword arguments of the codec's class")
 
 
+ENCODING = ("name", "weights", "tap", "frame_rate", "options")
+"""Settings of a codec that decide what is stored; all others are applied to stored latents."""
+
+
 class DataConfig(_Section):
     """Which speech, and how speakers are divided. Shares are of speakers."""
 

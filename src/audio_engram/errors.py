@@ -33,3 +33,9 @@ class NumericalError(EngramError):
     """A computation that left the finite numbers."""
 
     exit_code = 5
+
+
+class WorkerError(EngramError):
+    """A bug that ended work in another process, whose log has the traceback."""
+
+    exit_code = 1

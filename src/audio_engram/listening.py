@@ -15,6 +15,7 @@ from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder, publish_text
 from audio_engram.device import device_of
+from audio_engram.experiments.outcome import spoken
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.runs import Run
@@ -108,9 +109,9 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
     steps, model = len(future), run.model(head)
     start, truth = context.unsqueeze(0).to(run.device), future.unsqueeze(0).to(run.device)
     ways = [
-        ("teacher_forced", f"{head} teacher-forced", teacher_forcing(steps), "typical"),
-        ("free_running", f"{head} free-running", free_running(steps), "typical"),
-        ("free_running", f"{head} free-running, sampled", free_running(steps), "sample"),
+        ("teacher_forced", f"{spoken(head)} teacher-forced", teacher_forcing(steps), "typical"),
+        ("free_running", f"{spoken(head)} free-running", free_running(steps), "typical"),
+        ("free_running", f"{spoken(head)} free-running, sampled", free_running(steps), "sample"),
     ]
     found = []
     for kind, label, mask, step in ways:
@@ -124,7 +125,7 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
 
 
 def _write(folder: Path, name: str, audio: Float[Tensor, " T"], sample_rate: int) -> dict[str, object]:
-    path = folder / f"{name.replace(',', '').replace('%', '')}.flac"
+    path = folder / f"{name.translate(str.maketrans('×', 'x', ',%'))}.flac"
     peak = float(audio.abs().max())
     if peak > 1:  # rather quieter than clipped
         audio = audio / peak

@@ -27,7 +27,7 @@ def teacher_forced_loss(model: DynamicsModel, segment: Segment) -> Float[Tensor,
 
 
 def unrolled_loss(model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor) -> Float[Tensor, ""]:
-    """-log p of the true increments along a rollout on the model's own states (science.md, section 4, regime 2).
+    """-log p of the true increments along a rollout on the model's own states.
 
     `teacher_weight` adds the teacher-forced loss of the first step's context, `state_weight` the squared distance
     per dimension between the states reached and the true ones.

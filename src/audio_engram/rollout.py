@@ -66,7 +66,7 @@ def rollout(
     """Advance S steps from `context`, feeding back the true frame wherever `mask` says so.
 
     The log-probability of a step is that of the *true* increment `z_t - z_{t-1}` under the distribution predicted
-    from the states the model has reached (science.md, section 4). The result carries gradients.
+    from the states the model has reached. The result carries gradients.
 
     Raises:
         ValueError: if a true frame must be fed back and there is no truth, or the shapes disagree.

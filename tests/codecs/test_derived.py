@@ -13,18 +13,7 @@ from audio_engram.codecs.projected import Stacked, Unstacked, apply, wrappers
 from audio_engram.codecs.soundless import Soundless
 from audio_engram.config import CodecConfig
 from audio_engram.errors import DataError, UsageError
-
-
-class Samples(Codec):
-    """Every latent is its samples."""
-
-    name, sample_rate, frame_rate, latent_dim = "samples", 16000, 500.0, 32
-
-    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        return audio.reshape(len(audio), -1, 32)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents.reshape(len(latents), 1, -1)
+from sample_codec import SampleCodec
 
 
 def utterances(seed: int = 0) -> list[torch.Tensor]:
@@ -34,7 +23,7 @@ def utterances(seed: int = 0) -> list[torch.Tensor]:
 
 def test_everything_at_once_is_applied_in_the_documented_order(tmp_path: Path) -> None:
     config = CodecConfig(stack=2, smooth=3, pca=5.0, whiten=True)
-    codec = derive_codec(Samples(), config, utterances, tmp_path, 0)
+    codec = derive_codec(SampleCodec(), config, utterances, tmp_path, 0)
     assert [type(one).__name__ for one in wrappers(codec)] == ["Stacked", "Smoothed", "Projected"]
     assert codec.title == "samples 250 Hz · smooth 3 · PCA 5 whitened"
     assert apply(wrappers(codec), utterances()[0]).shape == (40, 5)
@@ -47,11 +36,11 @@ def test_mel_comes_apart_into_its_frames_and_a_stack_into_what_it_was(tmp_path: 
     assert torch.equal(apart.encode(audio), MelCodec(100).encode(audio[..., : 12 * 1280]))
     assert (apart.frame_rate, apart.latent_dim, apart.causal) == (100, 64, True)
     z = utterances()[0][None]
-    both = Unstacked(Stacked(Samples(), 4), 4)
-    assert torch.equal(both.project(Stacked(Samples(), 4).project(z)), z)
+    both = Unstacked(Stacked(SampleCodec(), 4), 4)
+    assert torch.equal(both.project(Stacked(SampleCodec(), 4).project(z)), z)
 
 
-@pytest.mark.parametrize("inner", [Samples(), Soundless("latents", 12.5, 64), MelCodec(100), MelCodec(25)])
+@pytest.mark.parametrize("inner", [SampleCodec(), Soundless("latents", 12.5, 64), MelCodec(100), MelCodec(25)])
 def test_what_is_no_stack_is_not_taken_apart(inner: Codec) -> None:
     """Parts of one latent are no frames in time: shuffling them would be credited to dynamics."""
     with pytest.raises(UsageError, match=r"codec\.unstack"):
@@ -60,15 +49,15 @@ def test_what_is_no_stack_is_not_taken_apart(inner: Codec) -> None:
 
 def test_a_learned_smoother_is_kept_and_found_again(tmp_path: Path) -> None:
     config = CodecConfig(smoother=2.0)
-    first, again = (derive_codec(Samples(), config, utterances, tmp_path, seed) for seed in (0, 1))
+    first, again = (derive_codec(SampleCodec(), config, utterances, tmp_path, seed) for seed in (0, 1))
     z = utterances(5)[0][None]
     assert torch.equal(first.project(z), again.project(z))
     with pytest.raises(DataError, match="was trained on other latents"):
-        derive_codec(Samples(), config, lambda: utterances(1), tmp_path, 0)
+        derive_codec(SampleCodec(), config, lambda: utterances(1), tmp_path, 0)
     file = tmp_path / "smoother.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(DataError, match=r"smoother\.safetensors: damaged .*delete"):
-        derive_codec(Samples(), config, utterances, tmp_path, 0)
+        derive_codec(SampleCodec(), config, utterances, tmp_path, 0)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +69,7 @@ def test_a_learned_smoother_is_kept_and_found_again(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_derived_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_derived(Samples(), CodecConfig(**settings))
+        check_derived(SampleCodec(), CodecConfig(**settings))
 
 
 def test_the_conformance_suite_ignores_no_setting(capsys: pytest.CaptureFixture[str]) -> None:

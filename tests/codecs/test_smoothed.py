@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audio_engram.codecs.base import Codec
 from audio_engram.codecs.conformance import check_codec
 from audio_engram.codecs.mel import MelCodec
 from audio_engram.codecs.projected import Stacked
@@ -12,6 +11,7 @@ from audio_engram.codecs.smoothed import Hybrid, Smoothed
 from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
 from audio_engram.codecs.soundless import Soundless
 from audio_engram.errors import DataError, UsageError
+from sample_codec import SampleCodec
 
 
 def noise(n: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
@@ -68,18 +68,6 @@ def test_smoothed_mel_conforms_and_looks_ahead(taps: int) -> None:
     assert results["look_ahead"].value == taps // 2 * 20
 
 
-class Samples(Codec):
-    """Every latent is its samples."""
-
-    name, sample_rate, frame_rate, latent_dim = "samples", 16000, 500.0, 32
-
-    def analyse(self, audio: torch.Tensor) -> torch.Tensor:
-        return audio.reshape(len(audio), -1, 32)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents.reshape(len(latents), 1, -1)
-
-
 def speech(seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return 0.1 * torch.randn(200, 32, generator=generator)
@@ -99,7 +87,7 @@ def test_a_learned_smoother_trades_acceleration_for_distortion_at_the_price_aske
     utterances, test = [speech(s) for s in range(4)], speech(9)[None]
     found = []
     for worth in (0.5, 20.0):
-        codec = fit_smoother(LearnedSmoother(Samples(), worth), utterances, seed=0)
+        codec = fit_smoother(LearnedSmoother(SampleCodec(), worth), utterances, seed=0)
         smooth = codec.project(test)
         found.append((acceleration(smooth) / acceleration(test), distance(test, smooth)))
     (little, near), (much, far) = found
@@ -111,7 +99,7 @@ def test_a_learned_smoother_trades_acceleration_for_distortion_at_the_price_aske
 
 def test_a_learned_smoother_is_the_same_from_the_same_seed() -> None:
     utterances = [speech(s) for s in range(2)]
-    first, second, other = (fit_smoother(LearnedSmoother(Samples(), 5.0), utterances, s) for s in (0, 0, 1))
+    first, second, other = (fit_smoother(LearnedSmoother(SampleCodec(), 5.0), utterances, s) for s in (0, 0, 1))
     assert torch.equal(first.project(speech()[None]), second.project(speech()[None]))
     assert not torch.equal(first.project(speech()[None]), other.project(speech()[None]))
     assert first.title == "samples 500 Hz · learned smoother 5 dB"
@@ -121,4 +109,4 @@ def test_a_smoother_needs_sound_and_long_utterances() -> None:
     with pytest.raises(UsageError, match="cannot be decoded"):
         LearnedSmoother(plain(), 1.0)
     with pytest.raises(DataError, match="no training utterance has 32 frames"):
-        fit_smoother(LearnedSmoother(Samples(), 1.0), [speech()[:20]], 0)
+        fit_smoother(LearnedSmoother(SampleCodec(), 1.0), [speech()[:20]], 0)

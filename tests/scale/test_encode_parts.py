@@ -14,7 +14,7 @@ from audio_engram import cli, source
 from audio_engram.config import read_config
 from audio_engram.data import extract as extraction
 from audio_engram.data.extract import ExtractConfig
-from audio_engram.errors import DataError, MissingError, UsageError
+from audio_engram.errors import DataError, MissingError, UsageError, WorkerError
 from audio_engram.scale import on_slurm, parts
 from audio_engram.scale.parts import Outcome, Task, carry_out, encode_on
 
@@ -237,7 +237,7 @@ def test_a_task_needs_no_working_folder_of_its_own(tmp_path, monkeypatch):
     assert (tmp_path / "out/parts/00001-of-00001/manifest.json").exists()
 
 
-@pytest.mark.parametrize(("exit_code", "kind"), [(2, UsageError), (3, DataError), (4, MissingError), (1, DataError)])
+@pytest.mark.parametrize(("exit_code", "kind"), [(2, UsageError), (3, DataError), (4, MissingError), (1, WorkerError)])
 def test_failed_parts_are_one_error_after_all_have_been_tried(exit_code, kind):
     tried = []
 

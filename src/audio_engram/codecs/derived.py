@@ -14,13 +14,11 @@ from audio_engram.codecs.pca import Projected, check_components
 from audio_engram.codecs.projected import Stacked, Unstacked, apply, wrappers
 from audio_engram.codecs.smoothed import Hybrid, Smoothed
 from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
-from audio_engram.config import CodecConfig
+from audio_engram.config import ENCODING, CodecConfig
 from audio_engram.data.publish import make_folder, published
 from audio_engram.device import device_of
 from audio_engram.errors import DataError, UsageError
 
-ENCODING = ("name", "weights", "tap", "frame_rate", "options")
-"""Settings that decide what is stored; all others are applied to stored latents."""
 Training = Callable[[], list[Tensor]]
 """The base codec's latents of every training utterance."""
 

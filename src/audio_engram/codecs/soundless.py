@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec
-from audio_engram.config import CodecConfig, Config
+from audio_engram.config import ENCODING, CodecConfig, Config
 from audio_engram.errors import UsageError
 
 
@@ -40,7 +40,7 @@ def refuse_codec(config: Config, allowed: tuple[str, ...] = ()) -> None:
     Raises:
         UsageError: for the first of them that is set and not `allowed`.
     """
-    for name in ("name", "weights", "tap", "frame_rate", "options"):
+    for name in ENCODING:
         if name not in allowed and getattr(config.codec, name) != getattr(CodecConfig(), name):
             raise UsageError(
                 f"codec.{name}: the latents of {config.data.corpus} come from no codec: leave it out, or name a corpus"

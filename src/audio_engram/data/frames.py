@@ -58,7 +58,7 @@ class Frames:
     def shuffled(self, where: Literal["within", "across"], seed: int) -> "Frames":
         """The surrogate: frames in random order `within` each utterance, or `across` all of a split.
 
-        A frame keeps its speaker, so that speakers pair between data and surrogate (science.md, section 2b).
+        A frame keeps its speaker, so that speakers pair between data and surrogate.
         """
         generator = torch.Generator().manual_seed(seed)
         group = self.utterance if where == "within" else self.split

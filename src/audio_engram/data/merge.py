@@ -8,7 +8,7 @@ from audio_engram.codecs.base import Codec
 from audio_engram.data.corpus import Corpus, CorpusItem
 from audio_engram.data.extract import ExtractConfig, finished_store, part_hash, refuse_too_many_failures, store_info
 from audio_engram.data.manifest import Manifest, Part, Problem, StoreInfo, read_manifest
-from audio_engram.data.parts import count_parts, plan_part, refuse_missing
+from audio_engram.data.parts import plan_part, refuse_missing, refuse_no_parts
 from audio_engram.data.progress import Progress
 from audio_engram.data.publish import remove_leftovers
 from audio_engram.data.shards import read_shard, shard_path
@@ -36,9 +36,7 @@ def merge_parts(corpus: Corpus, codec: Codec, parts: Path, out: Path, config: Ex
 
 
 def _check_parts(corpus: Corpus, info: StoreInfo, parts: Path, config: ExtractConfig) -> list[Manifest]:
-    of = count_parts(parts)
-    if of == 0:
-        raise DataError(f"{parts}: there are no parts to merge: encode them with --shard 1/N to N/N")
+    of = refuse_no_parts(parts)
     plan = [plan_part(len(corpus), index, of, config) for index in range(1, of + 1)]
     refuse_missing(parts, plan)
     # Who made each part is asked of all before the first is read: that is quick, and the likelier mistake.

@@ -62,6 +62,17 @@ def count_parts(parts: Path) -> int:
     return numbers.pop() if numbers else 0
 
 
+def refuse_no_parts(parts: Path) -> int:
+    """How many parts there are.
+
+    Raises: DataError when there are none, UsageError as `count_parts` does.
+    """
+    of = count_parts(parts)
+    if not of:
+        raise DataError(f"{parts}: there are no parts to merge: encode them with --shard 1/N to N/N, or name their --out")
+    return of
+
+
 def check_number(parts: Path, of: int) -> None:
     """Raises: UsageError when the folder `parts` holds parts of another number than `of`."""
     there = count_parts(parts)

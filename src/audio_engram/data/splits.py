@@ -27,8 +27,9 @@ def split_speakers(
     _check_shares(validation, test)
     n_speakers = len(frames_by_speaker)
     if n_speakers < 3:
+        found = f"{n_speakers} speaker" + ("" if n_speakers == 1 else "s")
         raise DataError(
-            f"{n_speakers} speakers cannot fill train, validation and test; add speakers to the corpus"
+            f"{found} cannot fill train, validation and test; add speakers to the corpus"
             " (3 at least, 20 for intervals that mean something)"
         )
     # At most half of the speakers can hold more than twice an equal share, so two or more always remain.

@@ -1,4 +1,4 @@
-"""Latent processes whose truth is known, so that the ladder can be calibrated on them (science.md, section 8).
+"""Latent processes whose truth is known, so that the ladder can be calibrated on them.
 
 `ar`        rotating linear-Gaussian process: ΔNLL, cosine and rollout decay are known at every lag
 `archetypes` increments along planted directions with log-normal magnitudes

@@ -1,4 +1,4 @@
-"""What predicts without having learned any dynamics: every ΔNLL and cosine is read beside these (science.md, 2b).
+"""What predicts without having learned any dynamics: every ΔNLL and cosine is read beside these.
 
 All are diagonal Gaussians over the increment whose mean is linear, per dimension, in at most two numbers: the last
 frame of the context and the mean of the utterance's other frames. They are fitted in closed form.

@@ -5,12 +5,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from functools import partial
-from importlib import resources
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision
@@ -27,6 +24,7 @@ from audio_engram.report.folder import Clip, RunFolder, audio_uri, data_uri, rea
 from audio_engram.report.gauge import gauge
 from audio_engram.report.sections import Section, sections
 from audio_engram.report.tables import Table
+from audio_engram.report.templating import asset, page
 
 
 def write_report(run: Path) -> Path:
@@ -45,33 +43,25 @@ def write_report(run: Path) -> Path:
 
 def render(run: RunFolder) -> str:
     """The whole page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("audio_engram.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        gauge=gauge,
-        metric=words.metric,
-        series=words.series,
-        threshold=numbers.threshold,
-        plural=numbers.plural,
-        value_of=tables.shown,
-        next_figure=partial(next, count(1)),
-        next_table=partial(next, count(1)),
-    )
-    return environment.get_template("page.html").render(**_content(run))
+    helpers = {
+        "gauge": gauge,
+        "metric": words.metric,
+        "series": words.series,
+        "threshold": numbers.threshold,
+        "plural": numbers.plural,
+        "value_of": tables.shown,
+        "next_figure": partial(next, count(1)),
+        "next_table": partial(next, count(1)),
+    }
+    return page("page.html", helpers, _content(run))
 
 
 def _content(run: RunFolder) -> dict[str, Any]:
-    script = _asset("filter.js")
+    script = asset("filter.js")
     found = sections(run.decision, run.measurements)
     audio = _groups(run)
     training = figures.training(run.training)
     return {
-        "style": _asset("style.css"),
         "script": script,
         "script_hash": _hash(script),
         "decision": run.decision,
@@ -98,10 +88,6 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "command": run.provenance.command,
         "config": run.config,
     }
-
-
-def _asset(name: str) -> str:
-    return resources.files("audio_engram.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

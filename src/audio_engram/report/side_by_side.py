@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Finding
 from audio_engram.errors import UsageError
@@ -13,6 +11,7 @@ from audio_engram.report import words
 from audio_engram.report.compared import COMPARED
 from audio_engram.report.folder import RunFolder, read_run
 from audio_engram.report.tables import Table, shown
+from audio_engram.report.templating import page
 
 # What a reader asks of two runs first; everything else is asked for by its name.
 TOLD = {
@@ -52,24 +51,13 @@ def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]
     rows = tuple((*_named(key), *(shown(found.get(key)) for found in cells)) for key in sorted(keys, key=_order))
     columns = ("experiment", "metric", "model", "at", *(str(folder) for folder in folders))
     verdicts = () if metric else _verdicts(runs)
-    return Table("Runs side by side, with 95 % intervals over speakers.", columns, verdicts + rows, heads=4), _cautions(
-        runs
-    )
+    table = Table("Runs side by side, with 95 % intervals over speakers.", columns, verdicts + rows, heads=4)
+    return table, _cautions(runs)
 
 
 def write_comparison(table: Table, cautions: Sequence[str], path: Path) -> None:
     """The same as a page that needs nothing else."""
-    environment = Environment(
-        loader=PackageLoader("audio_engram.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    assert environment.loader is not None
-    style = environment.loader.get_source(environment, "style.css")[0]
-    page = environment.get_template("compare.html").render(table=table, cautions=cautions, style=style)
-    publish_text(path, page)
+    publish_text(path, page("compare.html", {}, {"table": table, "cautions": cautions}))
 
 
 def as_text(table: Table) -> str:

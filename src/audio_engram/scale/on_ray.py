@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from audio_engram.errors import DataError, UsageError
+from audio_engram.errors import DataError, UsageError, WorkerError
 from audio_engram.scale.extras import require
 from audio_engram.scale.parts import Outcome, Task, carry_out
 
@@ -45,10 +45,11 @@ class OnRay:
             outcome: Outcome = ray.get(done)
             return outcome
         except ray.exceptions.RayTaskError as error:
-            reason = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
+            reason, code = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0], WorkerError.exit_code
         except ray.exceptions.RayError as error:
             reason = f"its worker died {RETRIES + 1} times ({type(error).__name__}); is there enough memory?"
-        return Outcome(task.label, error=reason, exit_code=DataError.exit_code)
+            code = DataError.exit_code
+        return Outcome(task.label, error=reason, exit_code=code)
 
     @contextmanager
     def _cluster(self, ray: Any) -> Iterator[None]:

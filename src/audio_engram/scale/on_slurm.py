@@ -8,7 +8,7 @@ from shutil import which
 from typing import Any
 
 from audio_engram.data.publish import make_folder
-from audio_engram.errors import DataError, MissingError, UsageError
+from audio_engram.errors import DataError, MissingError, UsageError, WorkerError
 from audio_engram.scale.extras import require
 from audio_engram.scale.parts import Outcome, Task, carry_out
 
@@ -62,7 +62,7 @@ class OnSlurm:
             outcome: Outcome = job.result()
         except submitit.core.utils.FailedJobError as error:
             trace = str(error).partition("\n----------------------\nYou can check")[0]
-            outcome = Outcome(label, error=_last_line(trace), exit_code=DataError.exit_code)
+            outcome = Outcome(label, error=_last_line(trace), exit_code=WorkerError.exit_code)
         except submitit.core.utils.UncompletedJobError:  # the kind above is one of these
             reason = f"its job ended without a result (state {job.state})"
             outcome = Outcome(label, error=reason, exit_code=DataError.exit_code)

@@ -15,14 +15,14 @@ from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract_part
 from audio_engram.data.manifest import MANIFEST, read_manifest
 from audio_engram.data.merge import merge_parts
-from audio_engram.data.parts import check_number, count_parts, plan_part
+from audio_engram.data.parts import check_number, plan_part, refuse_no_parts
 from audio_engram.data.store import LatentStore
 from audio_engram.device import find_device
-from audio_engram.errors import DataError, EngramError, MissingError, NumericalError, UsageError
+from audio_engram.errors import DataError, EngramError, MissingError, NumericalError, UsageError, WorkerError
 from audio_engram.run_folder import share, take_over
 
 PARTS = "parts"
-KINDS = {kind.exit_code: kind for kind in (UsageError, DataError, MissingError, NumericalError)}
+KINDS = {kind.exit_code: kind for kind in (WorkerError, UsageError, DataError, MissingError, NumericalError)}
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def merge(folder: Path, config: Config) -> LatentStore:
     Raises: DataError and UsageError as `merge_parts` does.
     """
     corpus, codec, settings = open_corpus_and_codec(config, "cpu")
-    if not count_parts(folder / PARTS):
-        raise DataError(f"{folder / PARTS}: there are no parts to merge: encode them with --shard, or name their --out")
+    refuse_no_parts(folder / PARTS)  # before the folder is made this configuration's
     take_over(folder, config)
     return merge_parts(corpus, codec, folder / PARTS, folder / "latents", settings)
 
@@ -105,7 +104,7 @@ def encode_on(engine: Engine, folder: Path, config: Config, of: int, threads: in
         failed += [outcome] if outcome.error else []
     if failed:
         first = min(failed, key=lambda one: int(one.label.partition("/")[0]))
-        raise KINDS.get(first.exit_code, DataError)(
+        raise KINDS[first.exit_code](
             f"{len(failed)} of {of} parts failed; part {first.label}: {first.error};"
             " the others are kept: mend it and give the same command again"
         )
