@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import clustering
 import distributions
 import dynamics
 import encode
@@ -13,6 +14,7 @@ import pipeline
 from timing import Row, single_thread, warm_allocator
 
 PARTS: dict[str, Callable[[], Iterable[Row]]] = {
+    "clustering": clustering.rows,
     "distributions": distributions.rows,
     "dynamics": dynamics.rows,
     "encode": encode.rows,
