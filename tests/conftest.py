@@ -24,7 +24,7 @@ def shared() -> Path:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, and a small world."""
-    worlds = "audio_engram.data.worlds"
+    worlds = "audio_engram.data.processes"
     monkeypatch.chdir(tmp_path)
     small = {"World.speakers": 10, "World.utterances_per_speaker": 1, "AR.frames": 60, "AR.dim": 4}
     for name, value in small.items():

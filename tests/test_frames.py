@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from audio_engram.data.frames import Frames, load_frames
+from audio_engram.data.frames import Frames, _random_phases, load_frames
 from audio_engram.data.manifest import StoreInfo, Utterance
 from audio_engram.data.store import StoreWriter
 from audio_engram.data.windows import Windows
 from audio_engram.errors import DataError
-from toys import make_frames, walk
+from toys import ar_frames, make_frames, walk
 
 D = 4
 SPLIT_OF = {"anna": "train", "ben": "train", "cleo": "validation", "dora": "test"}
@@ -152,3 +152,27 @@ def test_silence_is_counted_and_threshold_comes_from_training():
     assert (~frames.moving).nonzero().flatten().tolist() == [0, 10, 11, 30, 41, 41 + 7, 41 + 20]
     assert frames.silent() == 5
     assert isinstance(frames, Frames)
+
+
+def test_random_phases_keep_spectra_and_means_and_lose_the_rest():
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(3, 3, generator=generator)
+    one = torch.randn(60, 3, generator=generator).exp() @ mixed
+    for rows in (one, one[:59]):
+        made = _random_phases(rows, generator)
+        f, g = torch.fft.rfft(rows.double(), dim=0), torch.fft.rfft(made.double(), dim=0)
+        torch.testing.assert_close(g.abs(), f.abs(), rtol=1e-4, atol=1e-4)
+        cross = f.unsqueeze(2) * f.conj().unsqueeze(1)
+        torch.testing.assert_close(g.unsqueeze(2) * g.conj().unsqueeze(1), cross, rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(made.mean(0), rows.mean(0), rtol=1e-4, atol=1e-5)
+        assert (made - rows).abs().max() > 0.1
+
+
+def test_the_phase_surrogate_stays_inside_utterances_and_is_the_same_from_the_same_seed():
+    frames = ar_frames(6, 40)
+    first, again, other = (frames.phase_randomised(seed) for seed in (0, 0, 1))
+    assert torch.equal(first.z, again.z)
+    assert not torch.equal(first.z, other.z)
+    for start, end in zip(frames.offsets[:-1].tolist(), frames.offsets[1:].tolist(), strict=True):
+        torch.testing.assert_close(first.z[start:end].mean(0), frames.z[start:end].mean(0), rtol=1e-4, atol=1e-5)
+        assert not first.moving[start]

@@ -26,7 +26,7 @@ from audio_engram import cli
 from audio_engram.audio import write_audio
 from audio_engram.commands.options import read_options
 from audio_engram.config import Config, read_config
-from audio_engram.data.worlds import World
+from audio_engram.data.processes import World
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (

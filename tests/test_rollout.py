@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audio_engram.data.worlds import AR
+from audio_engram.data.processes import AR
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.forcing import free_running, injection, scheduled_sampling, teacher_forcing
 from audio_engram.rollout import RolloutOptions, _check, rollout

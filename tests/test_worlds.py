@@ -9,16 +9,9 @@ import torch
 from scipy.stats import kstest
 
 from audio_engram.data.manifest import read_manifest
-from audio_engram.data.worlds import (
-    AR,
-    WORLDS,
-    Archetypes,
-    Noise,
-    Shuffled,
-    expected_cosine,
-    world,
-    write_world,
-)
+from audio_engram.data.planted import Archetypes
+from audio_engram.data.processes import AR, Noise, Shuffled, expected_cosine
+from audio_engram.data.worlds import WORLDS, world, write_world
 from audio_engram.errors import UsageError
 
 LAGS = (1, 2, 4, 8)
@@ -217,7 +210,9 @@ def test_a_world_is_the_same_for_the_same_seed(name):
 
 
 def test_an_unknown_world_is_named_with_those_that_exist():
-    with pytest.raises(UsageError, match="world:arr: no such world: use one of ar, archetypes, noise, shuffled"):
+    with pytest.raises(
+        UsageError, match="world:arr: no such world: use one of ar, archetypes, noise, regimes, resonance, shuffled"
+    ):
         world("world:arr")
 
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.frames import SPLITS, Frames, _moving
+from audio_engram.data.processes import AR
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.data.worlds import AR
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.dynamics.baselines import fit_baseline
 from audio_engram.dynamics.heads import Start, measure_start

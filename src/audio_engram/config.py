@@ -129,6 +129,7 @@ class ExperimentConfig(_Section):
     max_segments: int = Field(4096, ge=1)
     audio_seconds: float = Field(5.0, gt=0)
     representations: tuple[CodecConfig, ...] = Field((), description="compared with codec; empty: variants of it")
+    structure_lags: Lags = Field((1, 2, 4), description="lags at which clusters of contexts are asked")
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 

@@ -19,11 +19,11 @@ from audio_engram.codecs.projected import wrappers
 from audio_engram.config import CodecConfig, Config, TrainConfig
 from audio_engram.data.corpus import Corpus
 from audio_engram.data.frames import Frames, load_frames
+from audio_engram.data.processes import World
 from audio_engram.data.publish import make_folder
 from audio_engram.data.splits import Split
 from audio_engram.data.store import LatentStore
 from audio_engram.data.windows import Windows, check_length
-from audio_engram.data.worlds import World
 from audio_engram.device import find_device
 from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
 from audio_engram.dynamics.heads import measure_start
@@ -118,7 +118,7 @@ class Run:
         return self.codec.title
 
     def frames(self, data: str = "real") -> Frames:
-        """The frames, or their surrogate `shuffled_within` / `shuffled_across`."""
+        """The frames, or their surrogate `shuffled_within` / `shuffled_across` / `phase_randomised`."""
         return self.once(("frames", data), lambda: self._load(data))
 
     def _load(self, data: str) -> Frames:
@@ -126,9 +126,13 @@ class Run:
         chain = wrappers(self.codec)
         if data == "real":
             return load_frames(self.store, split_of, chain)
+        if data == "phase_randomised":
+            return self.frames().phase_randomised(seed_for(self.config.seed, data))
         where = data.removeprefix("shuffled_")
         if where not in ("within", "across"):
-            raise UsageError(f"data {data}: no such surrogate: real, shuffled_within or shuffled_across")
+            raise UsageError(
+                f"data {data}: no such surrogate: real, shuffled_within, shuffled_across or phase_randomised"
+            )
         seed = seed_for(self.config.seed, data)
         first = next((place for place, one in enumerate(chain) if one.mixes_frames), None)
         if first is None:

@@ -13,9 +13,10 @@ from audio_engram.data.array_store import write_arrays
 from audio_engram.data.arrays import Arrays, open_arrays
 from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
+from audio_engram.data.processes import World
 from audio_engram.data.splits import Split, split_speakers
 from audio_engram.data.store import LatentStore
-from audio_engram.data.worlds import World, world, write_world
+from audio_engram.data.worlds import world, write_world
 
 
 class Source:

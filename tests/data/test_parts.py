@@ -374,7 +374,7 @@ def test_parts_of_different_numbers_are_refused(corpus, parts, tmp_path):
 
 
 def test_no_parts_and_something_else(corpus, parts, tmp_path):
-    with pytest.raises(DataError, match=r"there are no parts to merge: encode them with --shard 1/N"):
+    with pytest.raises(DataError, match=r"there are no parts to merge: encode them with --shard I/N"):
         merge_parts(corpus, FrameCodec(), tmp_path / "nowhere", tmp_path / "merged", SMALL)
     (parts / "logs").mkdir()
     assert count_parts(parts) == 3

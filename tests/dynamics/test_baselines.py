@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from audio_engram.data.processes import expected_cosine
 from audio_engram.data.windows import Windows
-from audio_engram.data.worlds import expected_cosine
 from audio_engram.dynamics.baselines import BASELINES, fit_baseline
 from audio_engram.errors import UsageError
 from toys import make_frames, walk

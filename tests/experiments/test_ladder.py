@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audio_engram.config import make_config
-from audio_engram.data.worlds import World
+from audio_engram.data.processes import World
 from audio_engram.decision import Decision
 from audio_engram.errors import UsageError
 from audio_engram.experiments import EXPERIMENTS

@@ -67,6 +67,17 @@ class Frames:
         moving = _moving(z * self.scale, self.offsets, self.in_split("train"))
         return replace(self, z=z, speaker=self.speaker[order], moving=moving)
 
+    def phase_randomised(self, seed: int) -> "Frames":
+        """The surrogate that is a linear filter's: Gaussian noise with the spectra of every utterance.
+
+        The Fourier phases of an utterance are drawn anew, the same in all dimensions, so that auto- and
+        cross-correlations stay as they were and all else is lost (Prichard & Theiler 1994). Means stay.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        parts = [_random_phases(one, generator) for one in self.z.split(self.offsets.diff().tolist())]
+        z = torch.cat(parts)
+        return replace(self, z=z, moving=_moving(z * self.scale, self.offsets, self.in_split("train")))
+
     def treated(self, treatments: list[Wrapper]) -> "Frames":
         """The frames after wrappers that keep their number, standardised anew."""
         raw = self.z * self.scale + self.loc
@@ -133,6 +144,15 @@ def _moving(raw: Float[Tensor, "N D"], offsets: Int[Tensor, " U1"], train: Bool[
     inner[offsets[:-1]] = False
     threshold = SILENCE * magnitude[inner & train].median()
     return inner & (magnitude > threshold)
+
+
+def _random_phases(z: Float[Tensor, "N D"], generator: torch.Generator) -> Float[Tensor, "N D"]:
+    spectrum = torch.fft.rfft(z.double(), dim=0)
+    turn = 2 * torch.pi * torch.rand(len(spectrum), 1, generator=generator, dtype=torch.float64)
+    turn[0] = 0.0
+    if len(z) % 2 == 0:
+        turn[-1] = 0.0  # the highest frequency is real
+    return torch.fft.irfft(spectrum * torch.polar(torch.ones_like(turn), turn), n=len(z), dim=0).to(z.dtype)
 
 
 def _permutation_within(group: Int[Tensor, " N"], generator: torch.Generator) -> Int[Tensor, " N"]:

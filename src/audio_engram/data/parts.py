@@ -69,7 +69,7 @@ def refuse_no_parts(parts: Path) -> int:
     """
     of = count_parts(parts)
     if not of:
-        raise DataError(f"{parts}: there are no parts to merge: encode them with --shard 1/N to N/N, or name their --out")
+        raise DataError(f"{parts}: there are no parts to merge: encode them with --shard I/N, or name their --out")
     return of
 
 

@@ -78,6 +78,11 @@ class Windows:
         """Indices of the segments whose last future increment has a density."""
         return self.frames.moving[self.target].nonzero().flatten()
 
+    def increments(self, index: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
+        """The increment of each segment's last future frame, without the segment."""
+        place = self.target[index]
+        return self.frames.z[place] - self.frames.z[place - 1]
+
     def gather(self, index: Int[Tensor, " B"], out: Tensor | None = None) -> Segment:
         """Cut the segments with these indices, into the memory of `out` if it is given."""
         frames, run = self.frames, self.context + self.steps

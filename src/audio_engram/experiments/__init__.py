@@ -11,6 +11,7 @@ from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
 from audio_engram.experiments.representation import check_codecs, representation
 from audio_engram.experiments.smoothing import smoothing
+from audio_engram.experiments.structure import structure
 from audio_engram.runs import Run
 
 EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "injection": injection,
     "representation": representation,
     "smoothing": smoothing,
+    "structure": structure,
 }
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "predictability",
     "representation",
     "smoothing",
+    "structure",
 ]
 
 

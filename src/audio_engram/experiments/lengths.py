@@ -30,6 +30,8 @@ def needs(config: Config) -> Iterator[Need]:
         yield "experiments.surrogate_lags", max((1, *settings.surrogate_lags)), SPLITS
     if "magnitude" in names:
         yield "experiment magnitude", CLEAN_LAG, SPLITS
+    if "structure" in names:
+        yield "experiments.structure_lags", max(settings.structure_lags), ("train", "test")
     if names & {"factorisation", "injection"}:
         yield "experiments.steps", settings.steps, ("validation", "test") if "factorisation" in names else ("test",)
     if "factorisation" in names:

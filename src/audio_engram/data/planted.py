@@ -1,0 +1,79 @@
+"""Processes with structure planted in them: directions that come again, states that follow one another."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram.data.processes import World
+from audio_engram.distributions import VonMisesFisher
+from audio_engram.seeds import generator_for
+
+
+class Archetypes(World):
+    """Increments along ±32 planted axes, spread by a von Mises-Fisher, with log-normal magnitudes.
+
+    The axis is drawn at random; the sign leans toward the origin, which keeps the walk bounded.
+    """
+
+    name, dim = "archetypes", 32
+    axes, concentration, pull = 32, 300.0, 1.0
+    log_magnitude, log_spread = 0.0, 0.4
+
+    def planted(self) -> Float[Tensor, "K D"]:
+        """The K = 64 directions: random axes and their opposites, the same for every seed."""
+        axes = torch.randn(self.axes, self.dim, generator=generator_for(0, "planted"), dtype=torch.float64)
+        axes = axes / axes.norm(dim=1, keepdim=True)
+        return torch.cat([axes, -axes]).float()
+
+    def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
+        """A bounded walk."""
+        axes = self.planted()[: self.axes]
+        index = torch.randint(self.axes, (self.frames,), generator=generator)
+        spread = VonMisesFisher(axes[index], torch.full((self.frames,), self.concentration))
+        direction = spread.sample(generator=generator)
+        magnitude = (self.log_magnitude + self.log_spread * torch.randn(self.frames, generator=generator)).exp()
+        coin = torch.rand(self.frames, generator=generator)
+        z, states = torch.zeros(self.dim), []
+        for t in range(self.frames):
+            outward = torch.sigmoid(-2 * self.pull * (axes[index[t]] @ z))
+            sign = 1.0 if coin[t] < outward else -1.0
+            z = z + sign * magnitude[t] * direction[t]
+            states.append(z)
+        return torch.stack(states)
+
+
+class Regimes(World):
+    """Frames around 32 states in 8 dimensions that follow one another in a circle, with a jump now and then.
+
+    No linear rule tells the next of 32 states in 8 dimensions, but a cluster of contexts around each state does.
+    """
+
+    name, dim = "regimes", 8
+    states, jumps, spread = 32, 0.02, 0.1
+
+    def centres(self) -> Float[Tensor, "K D"]:
+        """The states, the same for every seed."""
+        return torch.randn(self.states, self.dim, generator=generator_for(0, "regimes"))
+
+    def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
+        """States in a circle, each seen with noise."""
+        steps = torch.ones(self.frames, dtype=torch.long)
+        jumping = torch.rand(self.frames, generator=generator) < self.jumps
+        steps[jumping] = torch.randint(self.states, (int(jumping.sum()),), generator=generator)
+        steps[0] = torch.randint(self.states, (1,), generator=generator)
+        noise = torch.randn(self.frames, self.dim, generator=generator)
+        return self.centres()[steps.cumsum(0) % self.states] + self.spread * noise
+
+    def unexplained(self) -> float:
+        """Share of the variance of standardised increments that is left when the state before them is known."""
+        p = self.centres().double()
+        p = (p - p.mean(0)) / (p.var(0, correction=0) + self.spread**2).sqrt()
+        noise = 2 * (self.spread**2 / (self.centres().double().var(0, correction=0) + self.spread**2)).sum()
+        q = self.jumps
+        # From a state: the next with probability 1 - q, otherwise each of all states alike, whose mean is 0.
+        following, everywhere = p.roll(-1, 0), p.square().sum(1).mean()
+        second = (1 - q) * following.square().sum(1).mean() + q * everywhere
+        within = second - ((1 - q) * following).square().sum(1).mean()
+        covariance = (1 - q) * (following * p).sum(1).mean()
+        total = 2 * everywhere - 2 * covariance
+        return float((within + noise) / (total + noise))
