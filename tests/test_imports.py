@@ -21,7 +21,7 @@ RANKS = (
     ("dynamics", "score"),
     ("forcing", "rollout"),
     ("losses", "train", "checkpoint"),
-    ("metrics", "seeding", "clustering", "statistics", "measurements", "decision", "tree"),
+    ("metrics", "pitch", "acoustics", "seeding", "clustering", "statistics", "measurements", "decision", "tree"),
     ("run_folder", "source", "runs", "caveats"),
     ("scale",),
     ("experiments",),
