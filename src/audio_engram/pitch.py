@@ -14,10 +14,10 @@ from torch import Tensor
 SAMPLE_RATE = 16000
 HOP = 160
 LOWEST, HIGHEST = 60.0, 500.0  # [Hz]
-THRESHOLD = 0.15  # of d'; the aperiodic share of the power is about half of it
+THRESHOLD = 0.15  # of d', which is about the aperiodic share of the power
 RANGE_DB, FLOOR_DB = 30.0, -100.0
-# A mean over 1 ms less one over 8 ms: breath noise hides the voicing of every fifth frame of LibriSpeech without the
-# first, and some of its recordings hum at 60 Hz loudly enough to be taken for a voice without the second.
+# A mean over 1 ms less one over 8 ms: without the first, breath noise hides every fifth voiced frame of LibriSpeech;
+# without the second, some of its recordings hum at 60 Hz loudly enough to be taken for a voice.
 FINE, COARSE = 17, 129
 
 WINDOW = 400
