@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from audio_engram import cli
+from audio_engram.audio import write_audio
 from audio_engram.codecs.base import list_codecs
 
 COMMANDS = [
@@ -103,6 +105,18 @@ def test_without_json_results_are_on_stdout_and_progress_on_stderr(place, capsys
     assert "Report: out/report.html" in out
     assert "train mdn-lag1: epoch 1/2" in err
     assert "train mdn" not in out
+
+
+def test_words_that_toml_would_refuse_are_taken_as_they_are(place, capsys):
+    folder = Path("s😀\x7f")
+    folder.mkdir()
+    for speaker in range(2):
+        (folder / f"s{speaker}").mkdir()
+        write_audio(folder / f"s{speaker}/a.wav", torch.rand(16000) - 0.5, 16000)
+    assert cli.main(["encode", "--corpus", f"folder:{folder}", "--out", "out😀"]) == 0
+    assert capsys.readouterr().out.startswith("2 found = 2 ok")
+    assert cli.main(["codec", "check", "no😀"]) == 2
+    assert "there is no codec 'no😀'" in capsys.readouterr().err
 
 
 def test_doctor(capsys):

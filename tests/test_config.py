@@ -39,6 +39,16 @@ from audio_engram.seeds import generator_for, seed_for
         ("seed=1 extra", r"seed = '1 extra'"),
         ("model.width", r"--set model\.width: write it as section\.key=value"),
         ("=5", r"write it as section\.key=value"),
+        ("codec.pca=inf", r"codec\.pca = inf: .*finite"),
+        ("codec.pca=nan", r"codec\.pca = nan: .*finite"),
+        ("codec.smoother=inf", r"codec\.smoother = inf: .*finite"),
+        ("codec.smooth=100000001", r"codec\.smooth = 100000001: .*less than or equal to 1001"),
+        ("codec.frame_rate=1e300", r"codec\.frame_rate = 1e\+300: .*0\.001 to 1000000 Hz"),
+        ("codec.frame_rate=1e-300", r"codec\.frame_rate = 1e-300: .*0\.001 to 1000000 Hz"),
+        ("codec.options.x=inf", r"codec\.options\.x"),
+        ("seed=" + "9" * 5000, r"seed = '9{5000}'"),
+        ("seed=" + "[" * 5000, r"seed = '\[{5000}'"),
+        ("data.corpus=folder:\udcff", r"corpus = .folder:.udcff.* is not named in UTF-8: rename it"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(setting, message):
@@ -91,13 +101,22 @@ def test_a_path_stays_a_string_and_quotes_are_toml():
     assert read_config(settings=("seed=1", "seed=2")).seed == 2
 
 
+def test_a_value_that_is_given_apart_is_taken_as_it_is():
+    for name in ("folder:c😀/\x7f", 'folder:"a" b\\c', "7", "[1]", "ö\u2028"):
+        config = read_config(settings=("data.corpus=other",), given={"data.corpus": name})
+        assert config.data.corpus == name
+        assert make_config(tomllib.loads(config.toml())) == config
+    with pytest.raises(UsageError, match="settings: device = 3"):
+        read_config(given={"device": 3})
+
+
 def test_files_that_are_not_there_or_not_toml(tmp_path):
     with pytest.raises(UsageError, match="No such file or directory: give the path of a TOML file"):
         read_config(tmp_path / "none.toml")
     with pytest.raises(UsageError, match="Is a directory"):
         read_config(tmp_path)
     path = tmp_path / "bad.toml"
-    for content in (b"seed = = 1", b"\xff\xfe"):
+    for content in (b"seed = = 1", b"\xff\xfe", b"seed = " + b"9" * 5000, b"seed = " + b"[" * 5000):
         path.write_bytes(content)
         with pytest.raises(UsageError, match=r"bad\.toml: not TOML"):
             read_config(path)

@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,8 +38,15 @@ def _whole_or_share(value: float) -> float:
     return value
 
 
+def _rate(value: float) -> float:
+    if value and not 1e-3 <= value <= 1e6:
+        raise ValueError("0, or 0.001 to 1000000 Hz")
+    return value
+
+
 Odd = Annotated[int, AfterValidator(_odd)]
 Components = Annotated[float, AfterValidator(_whole_or_share)]
+Rate = Annotated[float, AfterValidator(_rate)]
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
@@ -46,7 +54,7 @@ Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_dis
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class CodecConfig(_Section):
@@ -55,10 +63,10 @@ class CodecConfig(_Section):
     name: str = Field("mel", description="built-in or installed codec, or package.module:Class")
     weights: str = Field("", description="file or folder with the weights, for codecs that have any")
     tap: str = Field("", description="which tensor of the codec is the latent; empty: the codec's default")
-    frame_rate: float = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
+    frame_rate: Rate = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
     stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
     unstack: int = Field(1, ge=1, description="every latent is cut into this many consecutive frames")
-    smooth: Odd = Field(1, ge=1, description="moving average over this many latents")
+    smooth: Odd = Field(1, ge=1, le=1001, description="moving average over this many latents")
     hybrid: bool = Field(False, description="keep the magnitudes of the latents before smoothing")
     smoother: float = Field(
         0.0, ge=0, description="a learned smoother; dB of distortion that losing all jerks is worth"
@@ -149,8 +157,10 @@ class Config(_Section):
         return tomli_w.dumps(self.model_dump(mode="json"))
 
 
-def read_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
-    """Read a TOML file (or the defaults) and apply settings of the form `section.key=value`.
+def read_config(
+    path: Path | None = None, settings: tuple[str, ...] = (), given: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a TOML file (or the defaults) and apply settings of the form `section.key=value`, then values by their key.
 
     Raises:
         UsageError: for an unreadable file, an unknown key (with the near miss) or a value of the wrong type.
@@ -159,16 +169,27 @@ def read_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
     # The file by itself first, so that a message names the file or the setting, whichever it is.
     config = make_config(values, where=str(path))
     for setting in settings:
-        _apply(values, setting)
-    return make_config(values, where="settings") if settings else config
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {setting}: write it as section.key=value")
+        _put(values, key.strip(), _parse(text.strip()))
+    for key, value in (given or {}).items():
+        _put(values, key, value)
+    return make_config(values, where="settings") if settings or given else config
 
 
 def make_config(values: dict[str, Any], where: str = "config") -> Config:
     """Validate plain values; the first problem becomes one clear line."""
     try:
-        return Config.model_validate(_tuples(values))
+        config = Config.model_validate(_tuples(values))
+        config.toml().encode()  # a path may hold bytes that are no text, and no run could write them down
+        return config
     except ValidationError as error:
         raise UsageError(f"{where}: {_explain(error)}") from None
+    except UnicodeEncodeError as error:
+        before, after = error.object[: error.start], error.object[error.start :]
+        line = before.rpartition("\n")[2] + after.partition("\n")[0]
+        raise UsageError(f"{where}: {line!a} is not named in UTF-8: rename it") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -176,27 +197,24 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"config {path}: {error.strerror}: give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of tomllib, for what is no TOML, too deep or too long a number
         raise UsageError(f"config {path}: not TOML: {error}") from None
 
 
-def _apply(values: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    if not equals or not key:
-        raise UsageError(f"--set {setting}: write it as section.key=value")
-    *sections, last = key.strip().split(".")
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise UsageError(f"--set {setting}: {section} is a value, not a section")
-    values[last] = _parse(text.strip())
+            raise UsageError(f"{key}: {section} is set to a value, but is a section: set a key in it")
+    values[last] = value
 
 
 def _parse(text: str) -> Any:
     """Read the value as TOML; what is not TOML is a plain string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -52,10 +52,8 @@ def _codec_check(options: argparse.Namespace) -> int:
     if options.random and options.name in WITHOUT_RANDOM:
         raise UsageError(f"--random: {options.name} takes no random weights, {WITHOUT_RANDOM[options.name]}")
     seed = options.seed or 0
-    settings = [*options.settings, f"codec.name={json.dumps(options.name)}"]
-    if options.random:
-        settings.append(f"codec.options.random_seed={seed}")
-    config = read_config(options.config, tuple(settings))
+    given = {"codec.name": options.name} | ({"codec.options.random_seed": seed} if options.random else {})
+    config = read_config(options.config, tuple(options.settings), given)
     from audio_engram.codecs.base import load_codec
     from audio_engram.codecs.conformance import check_codec, format_checks, without_sound
     from audio_engram.codecs.derived import with_rate

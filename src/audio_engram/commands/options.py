@@ -1,7 +1,6 @@
 """The options that several commands share, and what they amount to: a configuration and a run."""
 
 import argparse
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,14 @@ if TYPE_CHECKING:
     from audio_engram.runs import Run
 
 Subcommands = Any  # argparse's own type for it is private
+PLAIN = {
+    "data.corpus": "corpus",
+    "codec.name": "codec",
+    "seed": "seed",
+    "device": "device",
+    "data.max_failed": "max_failed",
+}
+"""Keys of the configuration that have an option of their own."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -52,20 +59,17 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def read_options(options: argparse.Namespace) -> Config:
     """The file and the settings, with the plain options on top; nothing at all is the demo."""
-    settings = list(options.settings)
+    given: dict[str, Any] = {}
     if getattr(options, "latents", None) is not None:
         if options.corpus is not None:
             raise UsageError("--latents is a corpus of its own: leave --corpus out")
         options.corpus = f"latents:{options.latents}"
-    for key, name in (("data.corpus", "corpus"), ("codec.name", "codec")):
+    for key, name in PLAIN.items():
         if getattr(options, name, None) is not None:
-            settings.append(f"{key}={json.dumps(getattr(options, name))}")
-    for key, name in (("seed", "seed"), ("device", "device"), ("data.max_failed", "max_failed")):
-        if getattr(options, name, None) is not None:
-            settings.append(f"{key}={getattr(options, name)}")
+            given[key] = getattr(options, name)
     if getattr(options, "experiments", None):
-        settings.append(f"experiments.names={json.dumps(options.experiments.split(','))}")
-    return read_config(options.config or _demo_config(options), tuple(settings))
+        given["experiments.names"] = options.experiments.split(",")
+    return read_config(options.config or _demo_config(options), tuple(options.settings), given)
 
 
 def _demo_config(options: argparse.Namespace) -> Path | None:
