@@ -15,13 +15,16 @@ MAX_LINES = 300
 
 # Left to right; a module may import from its own rank and from those before it.
 RANKS = (
-    ("__init__", "errors", "seeds", "types", "config", "audio", "device", "data.publish", "data.progress"),
+    ("__init__", "errors", "extras", "seeds", "types", "config", "audio", "device", "data.publish", "data.progress"),
     ("distributions", "codecs"),
     ("data",),
     ("dynamics", "score"),
     ("forcing", "rollout"),
     ("losses", "train", "checkpoint"),
-    ("metrics", "pitch", "acoustics", "seeding", "clustering", "statistics", "measurements", "decision", "tree"),
+    (
+        *("metrics", "pitch", "acoustics", "seeding", "clustering", "archetypes", "membership"),
+        *("numbers", "statistics", "measurements", "decision", "tree"),
+    ),
     ("run_folder", "source", "runs", "caveats"),
     ("scale",),
     ("experiments",),

@@ -162,7 +162,7 @@ def test_a_missing_extra_is_named_before_anything_is_touched(engram, monkeypatch
     code, _, err = engram(*LOOSE, "--out", "out", "--engine", engine, "--shards", "2", "--overwrite")
     assert (code, len(err)) == (4, 1)
     assert err[0].startswith(f"engram: --engine {engine} needs {package} (")
-    assert err[0].endswith(f"): pip install 'audio-engram[{engine}]'")
+    assert err[0].endswith(f"): install the extra {engine}: pip install -e '.[{engine}]' in the clone")
     assert latents("out") == before
 
 

@@ -3,9 +3,7 @@
 transformers and huggingface_hub are imported where they are used, so that every other codec works without them.
 """
 
-import importlib.metadata
 import json
-import re
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,9 +21,8 @@ from torch import Tensor
 from audio_engram.codecs.base import Codec
 from audio_engram.config import Option
 from audio_engram.errors import DataError, MissingError, UsageError
+from audio_engram.extras import lacking, remedy
 
-# Before, Mimi has no `encoder(x).latents`, and before 5.3 its attention has no window.
-OLDEST_TRANSFORMERS = (5, 21)
 FILES = ["config.json", "*.safetensors"]
 CODEBOOKS = ("codebook.embed", "codebook.embed_sum")
 
@@ -150,14 +147,8 @@ def quiet() -> Iterator[None]:
 
 
 def _need_transformers(checkpoint: Checkpoint) -> None:
-    remedy = "pip install 'audio-engram[hub]'"
-    oldest = ".".join(map(str, OLDEST_TRANSFORMERS))
-    try:
-        version = importlib.metadata.version("transformers")
-    except importlib.metadata.PackageNotFoundError:
-        raise MissingError(f"codec {checkpoint.model_type}: transformers is not installed; {remedy}") from None
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_TRANSFORMERS:
-        raise MissingError(f"codec {checkpoint.model_type}: needs transformers >= {oldest}, not {version}; {remedy}")
+    if reason := lacking("hub"):
+        raise MissingError(f"codec {checkpoint.model_type}: {reason}; {remedy('hub')}")
 
 
 def _from_hub(checkpoint: Checkpoint, revision: str | None) -> Path:

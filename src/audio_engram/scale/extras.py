@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from audio_engram.errors import MissingError
+from audio_engram.extras import remedy
 
 
 def require(package: str, what: str, extra: str) -> Any:
@@ -14,4 +15,4 @@ def require(package: str, what: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise MissingError(f"{what} needs {package} ({error}): pip install 'audio-engram[{extra}]'") from error
+        raise MissingError(f"{what} needs {package} ({error}): {remedy(extra)}") from error
