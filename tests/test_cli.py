@@ -122,7 +122,7 @@ def test_words_that_toml_would_refuse_are_taken_as_they_are(place, capsys):
 def test_doctor(capsys):
     code = cli.main(["doctor", "--json"])
     facts = read_json(capsys.readouterr().out)
-    assert set(facts) == {"facts", "problems"}
+    assert set(facts) == {"facts", "problems", "extras"}
     assert code == (4 if facts["problems"] else 0)
     assert {"torch", "device", "free disk"} <= set(facts["facts"])
     assert cli.main(["doctor"]) == code

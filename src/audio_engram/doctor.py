@@ -6,6 +6,8 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from audio_engram.extras import EXTRAS, installed, lacking, remedy
+
 NEEDED = ("torch", "numpy", "scipy", "soundfile", "soxr", "safetensors", "pydantic", "jinja2", "matplotlib")
 MIN_FREE = 2 * 2**30
 
@@ -30,12 +32,27 @@ def examine() -> tuple[dict[str, str], list[str]]:
     return facts, problems
 
 
+def examine_extras() -> dict[str, dict[str, str]]:
+    """What each optional extra is for, its package's version, and the remedy where it cannot be used."""
+    return {
+        name: {
+            "for": extra.purpose,
+            "package": extra.package,
+            "version": installed(name),
+            "remedy": f"{reason}: {remedy(name)}" if (reason := lacking(name)) else "",
+        }
+        for name, extra in EXTRAS.items()
+    }
+
+
 def _device() -> dict[str, str]:
     import torch
 
     from audio_engram.dynamics.model import training_precision
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"cpu, {threads} thread{'' if threads == 1 else 's'}"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else on_cpu
     precision = str(training_precision("auto", device)).removeprefix("torch.")
     return {"device": name, "training in": precision}
