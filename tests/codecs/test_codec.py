@@ -1,5 +1,6 @@
 """Finding a codec by its configuration, and what every codec inherits."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -9,9 +10,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from audio_engram import cli
 from audio_engram.codecs import base
 from audio_engram.codecs.base import Codec, CodecConfig, list_codecs, load_codec
+from audio_engram.codecs.foreign import CodecError
 from audio_engram.codecs.mel import MelCodec
+from audio_engram.codecs.projected import Stacked
 from audio_engram.errors import EngramError, MissingError, UsageError
 
 USER_MODULE = """
@@ -181,3 +185,161 @@ def test_the_fingerprint_tells_options_rates_revisions_and_weights_apart() -> No
     codecs = [MelCodec(), MelCodec(25.0), MelCodec(iterations=5), revised(), reweighted()]
     assert len({codec.fingerprint() for codec in codecs}) == len(codecs)
     assert MelCodec().fingerprint() == MelCodec().fingerprint()
+
+
+HALF_WRITTEN = """
+import torch
+from audio_engram.codecs.base import Codec
+
+class Good(Codec):
+    name, sample_rate, frame_rate, latent_dim = "mine", 16000, 100.0, 4
+    def analyse(self, audio): return audio.reshape(len(audio), -1, 160)[..., :4] + 0.0
+    def decode(self, latents): return latents.repeat_interleave(40, 2).reshape(len(latents), 1, -1)
+
+class Raises(Good):
+    def analyse(self, audio): raise ValueError("my own\\nproblem")
+class ReturnsNone(Good):
+    def analyse(self, audio): return None
+class ReturnsAnArray(Good):
+    def analyse(self, audio): return super().analyse(audio).numpy()
+class Whole(Good):
+    def analyse(self, audio): return super().analyse(audio).int()
+class Bool(Good):
+    def analyse(self, audio): return super().analyse(audio) > 0
+class Complex(Good):
+    def analyse(self, audio): return super().analyse(audio) * 1j
+class TooNarrow(Good):
+    def analyse(self, audio): return super().analyse(audio)[..., :3]
+class Flat(Good):
+    def analyse(self, audio): return super().analyse(audio)[0]
+class Leaves(Good):
+    def analyse(self, audio): raise SystemExit(7)
+class DecodeRaises(Good):
+    def decode(self, latents): raise NotImplementedError
+class DecodesNothing(Good):
+    def decode(self, latents): return None
+class DecodesMono(Good):
+    def decode(self, latents): return super().decode(latents)[:, 0]
+
+class NoFile(Good):
+    def __init__(self): raise OSError("weights.pt not found")
+class ForgotSuper(Good):
+    def __init__(self): self.x = 1
+class NoDecode(Codec):
+    name, sample_rate, frame_rate, latent_dim = "mine", 16000, 100.0, 4
+    def analyse(self, audio): return audio
+class NoName(Codec):
+    sample_rate, frame_rate, latent_dim = 16000, 100.0, 4
+    analyse, decode = Good.analyse, Good.decode
+class NoDim(Codec):
+    name, sample_rate, frame_rate = "mine", 16000, 100.0
+    analyse, decode = Good.analyse, Good.decode
+class TwoLines(Good): name = "a\\nb"
+class FloatRate(Good): sample_rate = 16000.0
+class NoRate(Good): frame_rate = 0
+class TextRate(Good): frame_rate = "50"
+class Backwards(Good): frame_rate = -50.0
+class Endless(Good): frame_rate = float("nan")
+class Uneven(Good): frame_rate = 47.0
+class Empty(Good): latent_dim = 0
+class Truth(Good): latent_dim = True
+class NoTaps(Good): taps = ()
+class Tensors(Good):
+    def __init__(self):
+        super().__init__()
+        self.options = {"x": torch.ones(1)}
+class OddHop(Good):
+    @property
+    def hop(self): return 1 // 0
+"""
+
+
+@pytest.fixture
+def half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "half_written.py").write_text(HALF_WRITTEN)
+    (tmp_path / "syntax.py").write_text("def f(:\n")
+    (tmp_path / "bang.py").write_text("x = 1\nraise RuntimeError('bang')\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "lacks.py").write_text("import not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("half_written", "syntax", "bang", "leaves", "lacks"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path / "half_written.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("syntax:A", r"codec syntax:A: importing syntax raised SyntaxError: invalid syntax \(syntax.py, line 1\)"),
+        ("bang:A", r"codec bang:A: importing bang raised RuntimeError: bang \(.*bang.py:2\): mend the codec"),
+        ("leaves:A", r"importing leaves raised SystemExit: 3 \(.*leaves.py:2\)"),
+        ("..half_written:Good", r"there is no codec '..half_written:Good'"),
+        ("half_written:NoFile", r"codec half_written:NoFile: __init__ raised OSError: weights.pt not found \(.*:\d+\)"),
+        ("half_written:ForgotSuper", r"ForgotSuper: its __init__ does not call super\(\).__init__\(\)"),
+        ("half_written:NoDecode", r"NoDecode: does not define decode"),
+        ("half_written:NoName", r"NoName: has no name: set it"),
+        ("half_written:NoDim", r"NoDim: has no latent_dim: set it"),
+        ("half_written:TwoLines", r"TwoLines: name = 'a\\nb': a printable word"),
+        ("half_written:FloatRate", r"FloatRate: sample_rate = 16000.0: a whole number of Hz"),
+        ("half_written:NoRate", r"NoRate: frame_rate = 0: a number of Hz above 0"),
+        ("half_written:TextRate", r"TextRate: frame_rate = '50': a number of Hz above 0"),
+        ("half_written:Backwards", r"Backwards: frame_rate = -50.0: "),
+        ("half_written:Endless", r"Endless: frame_rate = nan: "),
+        ("half_written:Uneven", r"codec mine: 16000 Hz audio has no whole number of samples"),
+        ("half_written:Empty", r"Empty: latent_dim = 0: a whole number above 0"),
+        ("half_written:Truth", r"Truth: latent_dim = True: a whole number above 0"),
+        ("half_written:NoTaps", r"NoTaps: tap = 'latent': one of taps = \(\)"),
+        ("half_written:Tensors", r"Tensors: options = .*: what JSON can hold"),
+        ("half_written:OddHop", r"OddHop: hop raised ZeroDivisionError: .* \(.*half_written.py:\d+\)"),
+    ],
+)
+def test_a_half_written_class_is_refused_in_one_line(half_written: Path, name: str, message: str) -> None:
+    error = refusal(name=name)
+    assert type(error).exit_code == 2
+    assert re.search(message, str(error)), error
+
+
+def test_a_module_that_lacks_another_is_missing(half_written: Path) -> None:
+    assert "cannot import lacks for codec 'lacks:A' (No module named 'not_there')" in str(refusal(name="lacks:A"))
+
+
+WORKS_WRONGLY = [
+    ("Raises", r"codec half_written:Raises: analyse raised ValueError: my own problem \(.*half_written.py:11\): mend"),
+    ("Leaves", r"Leaves: analyse raised SystemExit: 7"),
+    (
+        "ReturnsNone",
+        r"ReturnsNone: analyse gave NoneType, wanted a floating-point tensor \(1, any, 4\): mend the codec",
+    ),
+    ("ReturnsAnArray", r"analyse gave ndarray, wanted"),
+    ("Whole", r"analyse gave torch.int32, wanted"),
+    ("Bool", r"analyse gave torch.bool, wanted"),
+    ("Complex", r"analyse gave torch.complex64, wanted"),
+    ("TooNarrow", r"analyse gave a tensor of shape \(1, \d+, 3\), wanted"),
+    ("Flat", r"analyse gave a tensor of shape \(\d+, 4\), wanted"),
+    ("DecodeRaises", r"decode raised NotImplementedError \(.*\): mend the codec, or set playable = False"),
+    ("DecodesNothing", r"decode gave NoneType, wanted a floating-point tensor \(1, 1, any\)"),
+    ("DecodesMono", r"decode gave a tensor of shape \(1, \d+\), wanted"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), WORKS_WRONGLY)
+def test_a_codec_that_fails_or_returns_something_else_is_one_line(
+    half_written: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["codec", "check", f"half_written:{name}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line), line
+
+
+def test_stacked_or_not_the_users_own_line_is_named(half_written: Path) -> None:
+    inner = load_codec(CodecConfig(name="half_written:Raises"))
+    for codec in (inner, Stacked(inner, 2)):
+        with pytest.raises(CodecError, match=r"half_written.py:11\)") as caught:
+            codec.encode(torch.zeros(1, 1, 640))
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_an_error_in_a_codec_of_ours_stays_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MelCodec, "analyse", lambda *_: {}["bug"])
+    with pytest.raises(KeyError):
+        MelCodec().encode(torch.zeros(1, 1, 16000))

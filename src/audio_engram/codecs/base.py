@@ -9,13 +9,16 @@ import importlib
 import inspect
 import json
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audio_engram.codecs.foreign import CodecError, check_attributes, check_tensor, class_name, foreign_code
 from audio_engram.codecs.precision import full_float32
 from audio_engram.config import CodecConfig, Option
 from audio_engram.errors import MissingError, UsageError
@@ -77,13 +80,32 @@ class Codec(nn.Module, ABC):
         return samples // self.hop
 
     def encode(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
-        """Return the latents of the whole frames of `audio`; a trailing partial frame is dropped."""
+        """Return the latents of the whole frames of `audio`; a trailing partial frame is dropped.
+
+        Raises:
+            CodecError: a user's `analyse` fails, or returns no latents.
+        """
         n_frames = self.n_frames(audio.shape[-1])
         if n_frames == 0:
             return audio.new_zeros(audio.shape[0], 0, self.latent_dim)
-        with torch.inference_mode(), full_float32():
+        with torch.inference_mode(), full_float32(), self._foreign("analyse"):
             latents = self.analyse(audio[..., : n_frames * self.hop])
+        check_tensor(self, "analyse", latents, (len(audio), None, self.latent_dim))
         return latents.clone()  # an inference tensor could not enter a loss later
+
+    def render(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
+        """Return the audio of `decode`; gradients pass.
+
+        Raises:
+            CodecError: a user's `decode` fails, or returns no audio.
+        """
+        with self._foreign("decode", "mend the codec, or set playable = False"):
+            audio = self.decode(latents)
+        check_tensor(self, "decode", audio, (len(latents), 1, None))
+        return audio
+
+    def _foreign(self, method: str, remedy: str = "mend the codec") -> AbstractContextManager[None]:
+        return foreign_code(type(self).__module__, f"codec {class_name(self)}: {method}", remedy)
 
     @abstractmethod
     def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
@@ -134,13 +156,18 @@ def load_codec(config: CodecConfig) -> Codec:
     """Return the frozen codec that `config` names, without what is derived from it (see `derived`).
 
     Raises:
-        UsageError: unknown name, tap or option, or an option that this codec does not use.
+        UsageError: unknown name, tap or option, an option that this codec does not use, or a half-written class.
         MissingError: the codec's package or its weights are not there.
     """
     kind = _find_class(config.name)
     arguments = _arguments(kind, config)
-    codec = kind(**arguments)
+    where = f"codec {kind.__module__}:{kind.__qualname__}"
+    with foreign_code(kind.__module__, f"{where}: __init__"):
+        codec = kind(**arguments)
+    check_attributes(codec)
     codec.options = codec.options or dict(config.options)
+    with foreign_code(kind.__module__, f"{where}: hop"):
+        _ = codec.hop
     return codec.eval().requires_grad_(False)
 
 
@@ -154,23 +181,30 @@ def _find_class(name: str) -> type[Codec]:
     known = list_codecs()
     target = known.get(name, name)
     module_name, colon, class_name = target.partition(":")
-    if not (module_name and colon and class_name):
+    if not (module_name and colon and class_name) or module_name.startswith("."):
         raise UsageError(
             f"codec.name: there is no codec {name!r}; {near_miss(name, sorted(known))}"
             " (a class of yours is written package.module:Class)"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise MissingError(
-            f"codec.name: cannot import {module_name} for codec {name!r} ({error}); install it or set PYTHONPATH"
-        ) from error
+    module = _import(module_name, name)
     kind = getattr(module, class_name, None)
     if kind is None:
         raise UsageError(f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, dir(module))}")
     if not (inspect.isclass(kind) and issubclass(kind, Codec)):
         raise UsageError(f"codec.name: {target} is no subclass of audio_engram.codecs.base.Codec")
+    if unwritten := sorted(kind.__abstractmethods__):
+        raise CodecError(f"codec {target}: does not define {' and '.join(unwritten)}: write what is missing")
     return kind
+
+
+def _import(module: str, codec: str) -> ModuleType:
+    with foreign_code(module, f"codec {codec}: importing {module}"):
+        try:
+            return importlib.import_module(module)
+        except ImportError as error:
+            raise MissingError(
+                f"codec.name: cannot import {module} for codec {codec!r} ({error}); install it or set PYTHONPATH"
+            ) from error
 
 
 def _arguments(kind: type[Codec], config: CodecConfig) -> dict[str, Option]:

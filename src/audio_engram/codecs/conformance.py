@@ -154,7 +154,7 @@ def check_determinism(subject: Subject) -> CheckResult:
     value = _largest(first, second)
     if codec.playable:
         with torch.no_grad():
-            value = max(value, _largest(codec.decode(first), codec.decode(first)))
+            value = max(value, _largest(codec.render(first), codec.render(first)))
     note = "declared stochastic" if codec.stochastic else ""
     return CheckResult(name="determinism", value=value, unit="", ok=value == 0 or codec.stochastic, note=note)
 
@@ -169,7 +169,7 @@ def check_length(subject: Subject) -> CheckResult:
         if tuple(latents.shape) != expected:
             wrong.append(f"{samples} samples gave {tuple(latents.shape)} instead of {expected}")
         elif codec.playable and expected[1]:
-            decoded = tuple(codec.decode(latents).shape)
+            decoded = tuple(codec.render(latents).shape)
             if decoded != (1, 1, expected[1] * hop):
                 wrong.append(f"{expected[1]} frames gave audio {decoded} instead of {(1, 1, expected[1] * hop)}")
     note = wrong[0] if wrong else ""
@@ -180,7 +180,7 @@ def check_dtype(subject: Subject) -> CheckResult:
     """Float32 audio must give float32 latents, and those float32 audio."""
     types = {"latents": subject.latents.dtype}
     if subject.codec.playable:
-        types["decoded audio"] = subject.codec.decode(subject.latents).dtype
+        types["decoded audio"] = subject.codec.render(subject.latents).dtype
     wrong = [f"{what} of {kind}" for what, kind in types.items() if kind != torch.float32]
     return CheckResult(name="dtype", value=None, unit="", ok=not wrong, note=", ".join(wrong))
 
@@ -192,7 +192,7 @@ def check_finite(subject: Subject) -> CheckResult:
     bad = []
     for what, audio in (("silence", silence), ("a constant", silence + 1), ("full-scale noise", noise)):
         latents = subject.encode(audio)
-        outputs = [latents, subject.codec.decode(latents)] if subject.codec.playable else [latents]
+        outputs = [latents, subject.codec.render(latents)] if subject.codec.playable else [latents]
         if not all(bool(torch.isfinite(output).all()) for output in outputs):
             bad.append(what)
     note = f"not finite on {', '.join(bad)}" if bad else ""
@@ -204,7 +204,7 @@ def check_round_trip(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> CheckRe
     codec = subject.codec
     latents = subject.encode(audio)
     with torch.no_grad():
-        decoded = codec.decode(latents)[0, 0]
+        decoded = codec.render(latents)[0, 0]
     original = audio[0, 0, : len(decoded)]
     decoded = decoded[: len(original)]
     value = float(spectral_distance(original, decoded, codec.sample_rate))
@@ -224,7 +224,7 @@ def check_codes(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> list[CheckRe
     audio = audio[..., : codec.n_frames(audio.shape[-1]) * codec.hop]
     with torch.no_grad():
         coded = codec.decode_codes(audio)
-        decoded = codec.decode(subject.encode(audio))[0, 0]
+        decoded = codec.render(subject.encode(audio))[0, 0]
     if coded is None:
         return []
     coded, original = coded[0, 0, : len(decoded)], audio[0, 0]
@@ -239,7 +239,7 @@ def check_codes(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> list[CheckRe
 def check_delay(subject: Subject) -> CheckResult:
     """Decoded audio must not lag behind its original."""
     with torch.no_grad():
-        decoded = subject.codec.decode(subject.latents)[0, 0]
+        decoded = subject.codec.render(subject.latents)[0, 0]
     length = min(len(decoded), subject.audio.shape[-1])
     value = delay_ms(subject.audio[0, 0, :length], decoded[:length], subject.codec.sample_rate)
     return CheckResult(name="delay", value=value, unit="ms", ok=abs(value) <= DELAY_TOLERANCE_MS)
@@ -250,7 +250,7 @@ def check_gain(subject: Subject) -> CheckResult:
     levels = []
     for gain in (-GAIN_DB, 0.0, GAIN_DB):
         with torch.no_grad():
-            decoded = subject.codec.decode(subject.encode(subject.audio * 10 ** (gain / 20)))
+            decoded = subject.codec.render(subject.encode(subject.audio * 10 ** (gain / 20)))
         levels.append(float(rms_db(decoded[0, 0])))
     softer, louder = levels[0] - levels[1], levels[2] - levels[1]
     value = max(abs(softer + GAIN_DB), abs(louder - GAIN_DB))
@@ -261,7 +261,7 @@ def check_gain(subject: Subject) -> CheckResult:
 def check_gradient(subject: Subject) -> CheckResult:
     """A loss on decoded audio must reach every latent frame that is decoded with a finite gradient."""
     latents = subject.latents.clone().requires_grad_(True)
-    audio = subject.codec.decode(latents)
+    audio = subject.codec.render(latents)
     if not audio.requires_grad:
         note = "decoded audio is cut off from the latents"
         return CheckResult(name="gradient", value=0, unit="of frames", ok=False, note=note)

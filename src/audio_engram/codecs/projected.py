@@ -40,11 +40,11 @@ class Wrapper(Codec):
 
     def analyse(self, audio: Float[Tensor, "B 1 T"]) -> Float[Tensor, "B N D"]:
         """Return the projected latents of audio that is a whole number of frames long."""
-        return self.project(self.inner.analyse(audio))
+        return self.project(self.inner.encode(audio))
 
     def decode(self, latents: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 T2"]:
         """Return the inner codec's audio of the restored latents."""
-        return self.inner.decode(self.restore(latents))
+        return self.inner.render(self.restore(latents))
 
     def description(self) -> dict[str, object]:
         """Return the wrapper's description around the inner codec's."""

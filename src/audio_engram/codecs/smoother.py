@@ -126,8 +126,8 @@ def _cuts(utterances: list[Tensor], generator: torch.Generator) -> Float[Tensor,
 def _loss(smoother: LearnedSmoother, raw: Float[Tensor, "B N D"]) -> Float[Tensor, ""]:
     smooth = smoother.project(raw)
     with torch.no_grad():
-        wanted = band_levels(smoother.inner.decode(raw).flatten(), smoother.sample_rate)
-    heard = band_levels(smoother.inner.decode(smooth).flatten(), smoother.sample_rate)
+        wanted = band_levels(smoother.inner.render(raw).flatten(), smoother.sample_rate)
+    heard = band_levels(smoother.inner.render(smooth).flatten(), smoother.sample_rate)
     # Where nothing is changed yet, the root would have an infinite slope.
     distance = ((heard - wanted).square().mean(0) + TOUCH).sqrt().mean()
     jerk, before = ((z / smoother.scale).diff(n=2, dim=1).square().mean() for z in (smooth, raw))
