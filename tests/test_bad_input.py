@@ -203,6 +203,29 @@ def test_the_early_check_refuses_only_what_is_too_short(engram, speech, steps):
     assert code == 0 or "test split: no utterance has 26 frames" in err[-1]
 
 
+def test_utterances_that_fill_no_latent_are_counted_and_named(engram, speech):
+    words = [*AUDIO, *SMALL, "--set", "codec.stack=12"]
+    for speaker in range(6):
+        write(f"speech/s{speaker}/a.wav", noise(6, speaker))
+    write("speech/s2/short.wav", noise(0.8, 8))
+    code, _, err = engram("run", *words, "--experiments", "predictability")
+    assert code == 0, err
+    line = "1 of 7 utterances are shorter than one latent and left out (s2/short.wav): lower codec.stack."
+    assert err.count(line) == 1
+    assert line in Path("out/decision.json").read_text()
+    assert line in Path("out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "setting", ["codec.stack=26", "codec.stack=26 codec.pca=2", "codec.stack=26 codec.whiten=true"]
+)
+def test_a_stack_longer_than_every_utterance(engram, speech, setting):
+    words = [word for one in setting.split() for word in ("--set", one)]
+    code, _, err = engram("train", *AUDIO, *SMALL, *words)
+    assert (code, len(err)) == (3, 1)
+    assert err == ["engram: codec.stack: the longest utterance has 25 frames, which fill no latent: lower codec.stack"]
+
+
 def test_unrolling_over_more_than_there_is_shows_before_the_first_model(engram, speech):
     code, _, err = engram("train", *AUDIO, *SMALL, "--unroll", "32")
     assert (code, len(err)) == (3, 1)

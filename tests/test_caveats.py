@@ -15,12 +15,18 @@ SHARED = replace(CLEAN, speakers=(("Ann", "ann"),))
 
 def _run(**changes: object) -> SimpleNamespace:
     facts = {"synthetic": False, "world": None, "causal": True, "stochastic": False, "failed": 0, "n_test": 40}
-    facts["leaks"] = CLEAN
+    facts |= {"leaks": CLEAN, "too_short": 0}
     facts |= changes
     counts = Counts(found=100, ok=100 - int(facts["failed"]), failed=int(facts["failed"]))
+    names = [f"u{i}" for i in range(6)]
+    frames = SimpleNamespace(utterances=tuple(names[int(facts["too_short"]) :]))
     return SimpleNamespace(
+        frames=lambda: frames,
         leaks=facts["leaks"],
-        store=SimpleNamespace(manifest=SimpleNamespace(counts=counts, synthetic=facts["synthetic"])),
+        store=SimpleNamespace(
+            manifest=SimpleNamespace(counts=counts, synthetic=facts["synthetic"]),
+            utterances=[SimpleNamespace(id=name) for name in names],
+        ),
         codec=SimpleNamespace(causal=facts["causal"], stochastic=facts["stochastic"]),
         world=facts["world"],
         split_of={str(i): "test" for i in range(int(facts["n_test"]))},
@@ -43,6 +49,8 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
         ({"causal": False}, NOT_CAUSAL),
         ({"stochastic": True}, STOCHASTIC),
         ({"failed": 3}, "3 of 100 files"),
+        ({"too_short": 2}, "2 of 6 utterances are shorter than one latent and left out (u0, u1): lower codec.stack."),
+        ({"too_short": 4}, "4 of 6 utterances are shorter than one latent and left out (u0, u1, u2 ...)"),
         ({"leaks": SHARED}, "1 pairs of speakers in different splits differ in spelling only: Ann and ann"),
         ({"n_test": 4}, "Only 4 held-out speakers"),
     ],

@@ -1,5 +1,6 @@
 """What every reader of a run's numbers must know before believing one."""
 
+from audio_engram.data.frames import without_latent
 from audio_engram.data.leaks import Leaks, find_leaks
 from audio_engram.runs import Run
 
@@ -33,7 +34,7 @@ def caveats(run: Run) -> tuple[str, ...]:
     manifest, codec = run.store.manifest, run.codec
     failed = manifest.counts.failed
     n_test = sum(split == "test" for split in run.split_of.values())
-    shared = leaks(run)
+    shared, without = leaks(run), without_latent([u.id for u in run.store.utterances], run.frames().utterances)
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
@@ -43,6 +44,7 @@ def caveats(run: Run) -> tuple[str, ...]:
             failed > 0,
             f"{failed} of {manifest.counts.found} files could not be read; the reasons stand under Provenance.",
         ),
+        (bool(without), without),
         (bool(shared), shared.sentence() if shared else ""),
         (n_test < FEW_SPEAKERS, f"Only {n_test} held-out speakers: intervals are wide and rough."),
     ]

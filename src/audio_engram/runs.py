@@ -18,7 +18,7 @@ from audio_engram.codecs.derived import base_config, check_derived, derive_codec
 from audio_engram.codecs.projected import wrappers
 from audio_engram.config import CodecConfig, Config, TrainConfig
 from audio_engram.data.corpus import Corpus
-from audio_engram.data.frames import Frames, load_frames
+from audio_engram.data.frames import Frames, load_frames, too_short, without_latent
 from audio_engram.data.processes import World
 from audio_engram.data.publish import make_folder
 from audio_engram.data.splits import Split
@@ -110,7 +110,14 @@ class Run:
     def codec(self) -> Codec:
         """The codec of the latents that are measured: `base` with what the configuration derives from it."""
         seed, kept = seed_for(self.config.seed, "smoother"), self.folder / "checkpoints"
-        return derive_codec(self.base, self.config.codec, self.source.training_latents, kept, seed)
+        return derive_codec(self.base, self.config.codec, self._training_latents, kept, seed)
+
+    def _training_latents(self) -> list[Tensor]:
+        latents = self.source.training_latents()
+        longest = max(map(len, latents))
+        if longest < self.config.codec.stack:
+            raise too_short(longest)
+        return latents
 
     @property
     def codec_name(self) -> str:
@@ -125,7 +132,10 @@ class Run:
         split_of = self.split_of  # first: too few speakers must show before anything is encoded
         chain = wrappers(self.codec)
         if data == "real":
-            return load_frames(self.store, split_of, chain)
+            frames = load_frames(self.store, split_of, chain)
+            if left_out := without_latent([u.id for u in self.store.utterances], frames.utterances):
+                self.log(left_out)
+            return frames
         if data == "phase_randomised":
             return self.frames().phase_randomised(seed_for(self.config.seed, data))
         where = data.removeprefix("shuffled_")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from audio_engram.data import publish
 from audio_engram.data.manifest import Problem, StoreInfo, Utterance, _checksum, read_manifest
-from audio_engram.data.shards import all_finite, read_shard, shard_path, utterances_in_shard
+from audio_engram.data.shards import all_finite, noted_checksum, read_shard, shard_path, utterances_in_shard
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError, UsageError
 
@@ -126,6 +126,37 @@ def test_resume_equals_an_uninterrupted_run(tmp_path, stop):
     assert ("a-1" in StoreWriter(tmp_path / "cut", info())) == (stop >= 2)
     write(tmp_path / "cut")
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+
+
+LOST = {
+    "flipped bit": lambda p: p.write_bytes(p.read_bytes()[:-8] + b"\x01" + p.read_bytes()[-7:]),
+    "cut": lambda p: _truncate(p),
+    "empty": lambda p: p.write_bytes(b""),
+    "no checksum": lambda p: noted_checksum(p).unlink(),
+    "another checksum": lambda p: noted_checksum(p).write_bytes(b"\xff"),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("damage", LOST.values(), ids=LOST.keys())
+def test_a_shard_that_was_damaged_before_the_resume_is_written_again(tmp_path, capsys, damage, index, shared):
+    write(tmp_path / "whole")
+    add_all(StoreWriter(tmp_path / "cut", info()), list(FRAMES))
+    damage(shard_path(tmp_path / "cut", index))
+    writer = StoreWriter(tmp_path / "cut", info(), shared=shared)
+    assert [name in writer for name in FRAMES] == [index > 0, index > 0, False, False]
+    assert f"shard-0000{index}.safetensors is damaged" in capsys.readouterr().err
+    write(tmp_path / "cut")
+    assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
+
+
+def test_a_store_that_another_process_has_finished_is_known_by_its_manifest(tmp_path, capsys):
+    write(tmp_path)
+    assert all(name in StoreWriter(tmp_path, info(), shared=True) for name in FRAMES)
+    assert capsys.readouterr().err == ""
+    _edit_manifest(tmp_path, shard_checksums=["0" * 64] * 2)
+    assert not any(name in StoreWriter(tmp_path, info(), shared=True) for name in FRAMES)
 
 
 def test_a_store_of_other_latents_is_not_continued(tmp_path):

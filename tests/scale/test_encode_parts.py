@@ -79,6 +79,21 @@ def test_shards_and_merge_are_the_bytes_of_one_command(engram):
     assert latents("out") == latents("whole")
 
 
+def test_parts_are_kept_when_what_was_merged_from_them_is_damaged(engram):
+    assert engram(*LOOSE, "--out", "out", "--shard", "1/1")[0] == 0
+    assert engram(*LOOSE, "--out", "out", "--merge")[0] == 0
+    path = Path("out/latents/shard-00000.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:])
+    code, out, err = engram(*LOOSE, "--out", "out", "--merge", "--remove-parts")
+    assert (code, out) == (3, "")
+    assert err[-1] == f"engram: {path} is damaged, so the parts are kept; remove out/latents and merge again"
+    shutil.rmtree("out/latents")
+    assert engram(*LOOSE, "--out", "out", "--merge", "--remove-parts")[0] == 0
+    assert path.read_bytes() == whole
+    assert not Path("out/parts").exists()
+
+
 def test_the_default_folder_is_the_runs(engram):
     assert engram(*LOOSE, "--shard", "1/1")[0] == 0
     assert engram(*LOOSE, "--merge")[0] == 0

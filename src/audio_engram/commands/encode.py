@@ -103,8 +103,10 @@ def _encode_parts(options: argparse.Namespace) -> "LatentStore":
         kinds = " and ".join(store.manifest.devices)
         print(f"warning: encoded on {kinds}: they may differ in the last bit of a latent", file=sys.stderr)
     if options.remove_parts:
+        from audio_engram.data.merge import verify_merged
         from audio_engram.data.parts import remove_parts
 
+        verify_merged(store)  # it may have been merged long ago
         remove_parts(folder / PARTS)
     return store
 

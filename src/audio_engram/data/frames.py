@@ -1,6 +1,6 @@
 """The frames of a store in memory: standardised, divided by speaker, with their digital silence marked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -91,13 +91,15 @@ def load_frames(store: LatentStore, split_of: Mapping[str, str], treatments: lis
     Utterances too short for a single latent are left out.
 
     Raises:
-        DataError: if a dimension does not vary in the training split.
+        DataError: if all of them are, or a dimension does not vary in the training split.
     """
     flat = store.frames().float()
     parts = flat.split([u.frames for u in store.utterances])
     if treatments:
         parts = tuple(apply(treatments, one) for one in parts)
     kept = [(u, one) for u, one in zip(store.utterances, parts, strict=True) if len(one)]
+    if not kept:
+        raise too_short(max(u.frames for u in store.utterances))
     speakers = sorted({u.speaker for u, _ in kept})
     lengths = torch.tensor([len(one) for _, one in kept])
     place = {name: i for i, name in enumerate(speakers)}
@@ -116,6 +118,25 @@ def load_frames(store: LatentStore, split_of: Mapping[str, str], treatments: lis
         utterances=tuple(u.id for u, _ in kept),
     )
     return _standardised(whole, raw)
+
+
+def without_latent(stored: Sequence[str], heard: Sequence[str]) -> str:
+    """What to say of stored utterances that `load_frames` left out; empty if there are none."""
+    left_out = sorted(set(stored) - set(heard))
+    if not left_out:
+        return ""
+    names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
+    return (
+        f"{len(left_out)} of {len(stored)} utterances are shorter than one latent and left out ({names}): "
+        "lower codec.stack."
+    )
+
+
+def too_short(longest: int) -> DataError:
+    """The one line for utterances of which the longest, of so many stored frames, fills no latent."""
+    return DataError(
+        f"codec.stack: the longest utterance has {longest} frames, which fill no latent: lower codec.stack"
+    )
 
 
 def _standardised(frames: Frames, raw: Float[Tensor, "N D"]) -> Frames:

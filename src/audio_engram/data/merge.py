@@ -11,7 +11,7 @@ from audio_engram.data.manifest import Manifest, Part, Problem, StoreInfo, read_
 from audio_engram.data.parts import plan_part, refuse_missing, refuse_no_parts
 from audio_engram.data.progress import Progress
 from audio_engram.data.publish import remove_leftovers
-from audio_engram.data.shards import read_shard, shard_path
+from audio_engram.data.shards import read_shard, shard_checksum, shard_path
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError
 
@@ -33,6 +33,17 @@ def merge_parts(corpus: Corpus, codec: Codec, parts: Path, out: Path, config: Ex
         store = _join(parts, manifests, StoreWriter(out, info, devices))
     refuse_too_many_failures(store, config.max_failed)
     return store
+
+
+def verify_merged(store: LatentStore) -> None:
+    """Read the merged store once more: after this its parts may go.
+
+    Raises: DataError when a shard is not the one that was written.
+    """
+    for index, checksum in enumerate(store.manifest.shard_checksums):
+        path = shard_path(store.path, index)
+        if shard_checksum(path) != checksum:
+            raise DataError(f"{path} is damaged, so the parts are kept; remove {store.path} and merge again")
 
 
 def _check_parts(corpus: Corpus, info: StoreInfo, parts: Path, config: ExtractConfig) -> list[Manifest]:

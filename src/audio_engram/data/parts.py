@@ -98,7 +98,7 @@ def remove_parts(parts: Path) -> None:
     for folder in [path for path in parts.glob("*-of-*") if _NAME.fullmatch(path.name)]:
         remove_leftovers(folder)
         # The manifest last: while it stands, what is left is still known to be a part.
-        for pattern in (UTTERANCES, "shard-*.safetensors", MANIFEST):
+        for pattern in (UTTERANCES, "shard-*.safetensors", ".shard-*.sha256", MANIFEST):
             for path in folder.glob(pattern):
                 path.unlink()
         if not any(folder.iterdir()):

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from audio_engram.data.manifest import Utterance, parse_utterances, utterance_lines
-from audio_engram.data.publish import published
+from audio_engram.data.publish import publish_text, published
 from audio_engram.errors import DataError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -23,16 +23,23 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.safetensors"
 
 
+def noted_checksum(path: Path) -> Path:
+    """The file in which a shard's checksum stands until the manifest of the finished store has it."""
+    return path.with_name(f".{path.stem}.sha256")
+
+
 def write_shard(path: Path, latents: Float[Tensor, "N D"], utterances: list[Utterance]) -> str:
-    """Publish a shard, whole or not at all; return its checksum.
+    """Publish a shard, whole or not at all, and before it its checksum, which is returned.
 
     Raises: DataError when the disk is full.
     """
     # Through memory, because save_file hides the disk's error number in a message of its own.
     data = save({KEY: latents}, metadata={"utterances": utterance_lines(utterances)})
+    checksum = hashlib.sha256(data).hexdigest()
+    publish_text(noted_checksum(path), checksum)
     with published(path) as temporary:
         temporary.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
+    return checksum
 
 
 def shard_checksum(path: Path) -> str:

@@ -4,6 +4,7 @@ A shard carries the lines of its utterances in its own header, so the rename tha
 and a killed extraction resumes from the whole shards it left. The manifest says `finished` last of all.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -33,6 +34,7 @@ from audio_engram.data.shards import (
     all_finite,
     check_shard,
     map_shard,
+    noted_checksum,
     shard_checksum,
     shard_path,
     utterances_in_shard,
@@ -152,7 +154,8 @@ class StoreWriter:
     """Writes a store utterance by utterance; on an unfinished store of the same `info` it goes on from there.
 
     Shards end where the list of utterances says, never where an interruption fell, so a resumed store is,
-    byte for byte, one written in one go. `id in writer` tells what an earlier run has already put away.
+    byte for byte, one written in one go. `id in writer` tells what an earlier run has already put away; from the
+    first shard on that is not the one that was written, that is nothing, and all is written again.
     `devices` are the kinds of device that the latents come from. A `shared` store may be written by several
     processes at once, all of the same bytes: temporary files are left alone, and so is a finished store.
     """
@@ -211,6 +214,8 @@ class StoreWriter:
             shard_checksums=tuple(self._checksums),
             utterances_checksum=text_checksum(lines),
         )
+        for index in range(self._next_shard):
+            noted_checksum(shard_path(self.path, index)).unlink(missing_ok=True)
         return LatentStore.open(self.path)
 
     def _start(self) -> None:
@@ -227,9 +232,22 @@ class StoreWriter:
                 self._write_manifest()
         self._go_on(read_manifest(self.path))
         while (path := shard_path(self.path, self._next_shard)).exists():
+            checksum = shard_checksum(path)
+            if checksum != self._noted(path):
+                print(f"warning: {path} is damaged; it and what follows are written again", file=sys.stderr, flush=True)
+                break
             self._published += utterances_in_shard(path)
-            self._checksums.append(shard_checksum(path))
+            self._checksums.append(checksum)
             self._next_shard += 1
+
+    def _noted(self, path: Path) -> str:
+        """The checksum that a shard had when it was written; empty where nobody knows."""
+        try:
+            return noted_checksum(path).read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            # A process beside this one may have finished the store by now.
+            checksums = read_manifest(self.path).shard_checksums
+            return checksums[self._next_shard] if self._next_shard < len(checksums) else ""
 
     def _go_on(self, there: Manifest) -> None:
         self.info.refuse_disagreement(there, self.path)
