@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from audio_engram.config import read_config
 from audio_engram.data import extract as extraction
 from audio_engram.data.extract import ExtractConfig
 from audio_engram.errors import DataError, MissingError, UsageError, WorkerError
-from audio_engram.scale import on_slurm, parts
+from audio_engram.scale import on_ray, on_slurm, parts
 from audio_engram.scale.parts import Outcome, Task, carry_out, encode_on
 
 RATE = 16_000
@@ -157,6 +158,22 @@ def test_refused_in_one_line(engram, words, code, line):
     assert (found, out, len(err)) == (code, "", 1), err
     assert line in err[0]
     assert not Path("out/parts").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://[::1]:1", "127.0.0.1:99999", "somewhere", "a..b:1", ""])
+def test_where_no_cluster_is_nobody_waits(engram, monkeypatch, address):
+    monkeypatch.setattr(on_ray, "require", lambda *_: None)
+    code, out, err = engram(
+        *WORDS, "--out", "out", "--overwrite", "--engine", "ray", "--shards", "2", "--address", address
+    )
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"engram: --address {address}: no Ray cluster (")
+    assert not Path("out").exists()
+
+
+def test_a_cluster_that_listens_is_let_be():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        on_ray.refuse_unreachable(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("corpus", ["world:ar", "latents:arrays", "folder:nowhere"])

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from audio_engram.scale.parts import Outcome, Task, carry_out
 RETRIES = 3
 LOCAL_STORE = 100 * 2**20
 """Bytes of shared memory of a cluster of our own: nothing passes through it but outcomes."""
+PATIENCE = 5.0
+"""Seconds in which a cluster's machine must answer."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class OnRay:
 
     def __post_init__(self) -> None:
         require("ray", "--engine ray", "ray")
+        if self.address not in ("local", "auto"):
+            refuse_unreachable(self.address)
 
     def __call__(self, tasks: list[Task]) -> Iterator[Outcome]:
         """Carry the tasks out; a worker that dies is replaced `RETRIES` times.
@@ -66,3 +72,17 @@ class OnRay:
             yield
         finally:
             ray.shutdown()
+
+
+def refuse_unreachable(address: str) -> None:
+    """Knock at the door, for Ray itself waits for minutes before it says that nobody is there.
+
+    Raises: UsageError for what is not HOST:PORT, or where nothing listens.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?([^\s/]+?)\]?:([0-9]{1,5})", address)
+    try:
+        if found is None:
+            raise OSError("wanted local, auto or HOST:PORT")
+        socket.create_connection((found[1], int(found[2])), timeout=PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:  # a port above 65535, a name that is none
+        raise UsageError(f"--address {address}: no Ray cluster ({error}); see `ray status` for its address") from error
