@@ -15,12 +15,15 @@ MAX_LINES = 300
 
 # Left to right; a module may import from its own rank and from those before it.
 RANKS = (
-    ("__init__", "errors", "extras", "seeds", "types", "config", "audio", "device", "data.publish", "data.progress"),
+    (
+        *("__init__", "errors", "extras", "seeds", "types", "config", "audio", "device"),
+        *("data.publish", "data.progress", "checkpoint"),
+    ),
     ("distributions", "codecs"),
     ("data",),
     ("dynamics", "score"),
     ("forcing", "rollout"),
-    ("losses", "train", "checkpoint"),
+    ("losses", "train"),
     (
         *("metrics", "pitch", "acoustics", "seeding", "clustering", "archetypes", "membership"),
         *("numbers", "statistics", "measurements", "decision", "tree"),

@@ -246,6 +246,34 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
             fit(model, windows, SHORT, 3, path)
 
 
+def test_a_flipped_bit_anywhere_is_found(tmp_path):
+    """In the middle of the weights no format can tell: the number is only another one."""
+    path = tmp_path / "model.safetensors"
+    model, windows = training_toy("mdn", SHORT)
+    fit(model, windows, SHORT, 3, path)
+    whole = bytearray(path.read_bytes())
+    for place in range(7, len(whole), len(whole) // 150):
+        flipped = whole.copy()
+        flipped[place] ^= 0x40
+        path.write_bytes(flipped)
+        with pytest.raises(DataError, match=r"damaged \(.*\): delete it and run again with --resume$"):
+            checkpoint.load(path)
+
+
+def test_a_note_that_was_changed_is_found(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, {"a": torch.zeros(2)}, {"best": 3.25})
+    path.write_bytes(path.read_bytes().replace(b"3.25", b"2.25"))
+    with pytest.raises(DataError, match="its checksum is not that of its content"):
+        checkpoint.load(path)
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_named(tmp_path):
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(DataError, match=r"x\.safetensors: damaged"):
+        checkpoint.load(tmp_path / "x.safetensors")
+
+
 @pytest.mark.parametrize(("config", "seed"), [(SHORT.model_copy(update={"learning_rate": 0.001}), 3), (SHORT, 4)])
 def test_a_checkpoint_of_another_configuration_is_refused(config, seed, tmp_path):
     path = tmp_path / "model.safetensors"

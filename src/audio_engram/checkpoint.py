@@ -1,9 +1,11 @@
-"""Tensors and a JSON note in one safetensors file, written whole or not at all."""
+"""Tensors and a JSON note in one safetensors file, written whole or not at all, and read only if no bit has changed."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -13,13 +15,16 @@ from audio_engram.errors import DataError
 
 
 def save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """Write atomically; the note travels in the file's header, so that the two cannot disagree.
+    """Write atomically; note and checksum travel in the file's header, so that the three cannot disagree.
 
     Raises:
         DataError: if the disk is full.
     """
-    # Through memory, because save_file hides the disk's error number in a message of its own.
-    data = to_bytes({k: v.contiguous() for k, v in tensors.items()}, {"note": json.dumps(note)})
+    here = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    text = json.dumps(note)
+    # Through memory, because save_file hides the disk's error number in a message of its own. Checksum and note stand
+    # under one key, because the order of several would be another one in every process.
+    data = to_bytes(here, {"note": f"{_checksum(here, text)} {text}"})
     with published(path) as temporary:
         temporary.write_bytes(data)
 
@@ -32,6 +37,23 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["note"])  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(f"checkpoint {path}: damaged ({error}): delete it and run again with --resume") from None
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            checksum, _, note = file.metadata()["note"].partition(" ")
+        if checksum != _checksum(tensors, note):
+            raise damaged(path, "its checksum is not that of its content")
+        return tensors, json.loads(note)
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise damaged(path, str(error)) from None
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """The one line for a file that cannot be what `save` wrote."""
+    return DataError(f"checkpoint {path}: damaged ({reason}): delete it and run again with --resume")
+
+
+def _checksum(tensors: dict[str, Tensor], note: str) -> str:
+    digest = hashlib.sha256(note.encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -16,7 +16,7 @@ from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
 from audio_engram.dynamics.heads import Start
 from audio_engram.dynamics.model import DynamicsModel, training_precision
-from audio_engram.errors import DataError, NumericalError, UsageError
+from audio_engram.errors import NumericalError, UsageError
 from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
 from audio_engram.seeds import generator_for
 
@@ -185,7 +185,7 @@ class _Training:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             # Ours once, but a part is gone or has another shape.
             reason = str(error).splitlines()[-1].strip()
-            raise DataError(f"checkpoint {path}: damaged ({reason}): delete it and run again with --resume") from None
+            raise checkpoint.damaged(path, reason) from None
 
     def _take(self, tensors: dict[str, Tensor], best: dict[str, Tensor], history: History) -> None:
         self.model.load_state_dict(best)

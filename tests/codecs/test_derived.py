@@ -55,9 +55,12 @@ def test_a_learned_smoother_is_kept_and_found_again(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="was trained on other latents"):
         derive_codec(SampleCodec(), config, lambda: utterances(1), tmp_path, 0)
     file = tmp_path / "smoother.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"smoother\.safetensors: damaged .*delete"):
-        derive_codec(SampleCodec(), config, utterances, tmp_path, 0)
+    whole = file.read_bytes()
+    flipped = whole[:-400] + bytes([whole[-400] ^ 0x40]) + whole[-399:]
+    for damaged in (whole[:100], b"", flipped):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"smoother\.safetensors: damaged .*delete"):
+            derive_codec(SampleCodec(), config, utterances, tmp_path, 0)
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
+from audio_engram import checkpoint
 from audio_engram.codecs.base import Codec
 from audio_engram.codecs.pca import Projected, check_components
 from audio_engram.codecs.projected import Stacked, Unstacked, apply, wrappers
 from audio_engram.codecs.smoothed import Hybrid, Smoothed
 from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
 from audio_engram.config import ENCODING, CodecConfig
-from audio_engram.data.publish import make_folder, published
+from audio_engram.data.publish import make_folder
 from audio_engram.device import device_of
 from audio_engram.errors import DataError, UsageError
 
@@ -69,8 +68,7 @@ def _smoother(inner: Codec, worth: float, training: Training, kept: Path, seed: 
     fit_smoother(smoother, utterances, seed)
     own = {key: value for key, value in smoother.state_dict().items() if not key.startswith("inner.")}
     make_folder(kept)
-    with published(file) as temporary:
-        temporary.write_bytes(save(own))
+    checkpoint.save(file, own, {})
     return smoother
 
 
@@ -81,10 +79,11 @@ def _kept(smoother: LearnedSmoother, file: Path, utterances: list[Tensor]) -> Co
         DataError: the file is damaged, or of other latents.
     """
     remedy = f"delete {file} and go on with --resume"
+    tensors, _ = checkpoint.load(file)
     try:
-        lacking = smoother.load_state_dict(load_file(file), strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"{file}: damaged ({str(error).splitlines()[0]}): {remedy}") from error
+        lacking = smoother.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise checkpoint.damaged(file, str(error).splitlines()[-1].strip()) from error
     if lacking.unexpected_keys or any(not key.startswith("inner.") for key in lacking.missing_keys):
         raise DataError(f"{file}: is no learned smoother of this codec: {remedy}")
     if not smoother.stands_for(utterances):
