@@ -146,17 +146,62 @@ def test_a_predictability_of_too_few_speakers_is_advised_on_as_well():
     assert "6 are the least" in decide([few, stability("undecided", "straddles")]).advice
 
 
-def test_advice_asks_for_experiments_that_were_not_run():
-    assert "not run" in decide([]).advice
-    assert "not run" in decide([predictability("pass")]).advice
+@pytest.mark.parametrize(
+    ("found", "missing"), [(predictability("pass"), "factorisation"), (stability("undecided"), "predictability")]
+)
+def test_advice_names_what_half_a_path_lacks(found, missing):
+    decision = decide([found])
+    assert f"needs the experiment {missing} as well" in decision.advice
+    assert [turn.answer for turn in decision.path].count("open") >= 1
+    assert any(f"{missing} was not run" in turn.because for turn in decision.path)
 
 
-def test_a_question_not_asked_stays_open():
-    decision = decide([])
-    assert [turn.answer for turn in decision.path] == ["open", "open"]
-    assert "predictability was not run" in decision.path[0].because
-    assert decision.headline == "Predictability was not measured."
-    assert decide([predictability("pass")]).path[1].answer == "open"
+def test_a_tree_that_was_not_asked_is_a_note():
+    for decision in (decide([]), decide([representation("fail")])):
+        assert decision.path == ()
+        assert decision.advice.startswith("The decision tree begins with")
+    assert decide([]).headline == "No criterion was judged."
+
+
+def representation(verdict):
+    return finding("representation", "dynamics_ratio", verdict)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (("fail", "undecided", "pass"), "Smoothing can make"),
+        (("fail", "undecided"), "is undecided."),
+        (("fail", "fail"), "No smoothing makes"),
+    ],
+)
+def test_without_predictability_the_headline_is_what_was_found(verdicts, said):
+    several = [finding("smoothing", "cosine_gain", verdict) for verdict in verdicts]
+    headline = decide([representation("fail"), *several]).headline
+    assert headline.startswith("No other representation tells twice as much")
+    assert headline.endswith(".")
+    assert said in headline
+
+
+def test_a_headline_answers_at_most_two_questions_also_of_experiments_it_does_not_know():
+    unknown = finding("archetypes", "reuse", "undecided")
+    assert decide([unknown]).headline == "? Undecided."
+    assert decide([representation("pass"), finding("structure", "v", "fail"), unknown]).headline == (
+        "Another representation tells more than twice as much in the order of its frames. "
+        "Coarse clusters of contexts do not explain the next increment."
+    )
+    gaps = [finding("injection", "advantage_kept", "fail", "drift", model) for model in ("mdn", "vmf")]
+    assert decide(gaps).headline == "? MDN: drift; VMF: drift."
+
+
+def test_no_advice_has_marks_of_code():
+    advices = [decide([predictability(p), stability("undecided", c)]).advice for p in VERDICTS for c in CAUSES]
+    advices += [decide([f]).advice for f in (predictability("pass"), stability("pass"), representation("pass"))]
+    assert all("`" not in advice and "below" not in advice for advice in advices)
+
+
+VERDICTS = ("pass", "fail", "undecided", "unattainable")
+CAUSES = ("frozen", "too few speakers", "no interval", "straddles")
 
 
 def test_advice_does_not_speak_of_intervals_that_were_not_measured():

@@ -10,7 +10,36 @@ PRIORS = {
     "The representation makes more than a twofold difference": (0.65, "representation", "dynamics_ratio"),
 }
 
-ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "fail": "no", "unattainable": "no", "undecided": "open"}
+# In the order in which one of several speaks for all.
+ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "undecided": "open", "fail": "no", "unattainable": "no"}
+SPOKEN: dict[Answer, str] = {"yes": "Yes.", "no": "No.", "open": "Undecided."}
+ANSWERED: dict[str, dict[Answer, str]] = {
+    "representation": {
+        "yes": "Another representation tells more than twice as much in the order of its frames.",
+        "no": "No other representation tells twice as much in the order of its frames.",
+        "open": "Whether another representation tells twice as much in the order of its frames is undecided.",
+    },
+    "smoothing": {
+        "yes": "Smoothing can make directions more predictable at little cost to the sound.",
+        "no": "No smoothing makes directions more predictable at little cost to the sound.",
+        "open": "Whether smoothing makes directions more predictable at little cost to the sound is undecided.",
+    },
+    "structure": {
+        "yes": "Coarse clusters of contexts explain the next increment.",
+        "no": "Coarse clusters of contexts do not explain the next increment.",
+        "open": "Whether coarse clusters of contexts explain the next increment is undecided.",
+    },
+}
+MOST_ANSWERS = 2  # in a headline
+NOT_ASKED = (
+    "The decision tree begins with the experiments predictability and factorisation, which this run did not measure."
+)
+PREDICTABLE = {
+    "pass": "The next increment is predictable beyond regression to the mean.",
+    "fail": "Nothing is predictable here beyond regression to the mean.",
+    "undecided": "Whether anything is predictable beyond regression to the mean is undecided.",
+    "unattainable": "Predictability is out of reach here.",
+}
 GAPS = {
     "robust": "Free-running models keep most of it.",
     "no advantage": "Models have no advantage to lose in a rollout.",
@@ -27,11 +56,11 @@ def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
     by_metric = {f.criterion.experiment + "/" + f.criterion.metric: f for f in findings}
     predictable = next((f for f in findings if f.criterion.experiment == "predictability"), None)
     stability = by_metric.get("factorisation/state_error_difference")
-    path = [_turn_predictable(predictable), _turn_stability(stability)]
+    asked = predictable is not None or stability is not None
     return Decision(
         headline=_headline(predictable, findings),
-        advice=_advice(predictable, stability),
-        path=tuple(path),
+        advice=_advice(predictable, stability) if asked else NOT_ASKED,
+        path=(_turn_predictable(predictable), _turn_stability(stability)) if asked else (),
         findings=tuple(findings),
         priors=tuple(_score(*item, findings) for item in PRIORS.items()),
         warnings=warnings,
@@ -58,21 +87,32 @@ def _answer(finding: Finding | None) -> Answer:
 
 
 def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
-    first = {
-        None: "Predictability was not measured.",
-        "pass": "The next increment is predictable beyond regression to the mean.",
-        "fail": "Nothing is predictable here beyond regression to the mean.",
-        "undecided": "Whether anything is predictable beyond regression to the mean is undecided.",
-        "unattainable": "Predictability is out of reach here.",
-    }[predictable.verdict if predictable else None]
+    """What was found first on the tree; without predictability, the answers to what was asked instead."""
+    if predictable is None:
+        asked = list(dict.fromkeys(f.criterion.experiment for f in findings))
+        answers = [_answered([f for f in findings if f.criterion.experiment == name]) for name in asked[:MOST_ANSWERS]]
+        return " ".join(answers) or "No criterion was judged."
+    first = PREDICTABLE[predictable.verdict]
     gaps = [f for f in findings if f.criterion.experiment == "injection" and f.label]
     if not gaps:
         return first
-    labels = {f.label for f in gaps}
-    if len(labels) == 1:
+    if len({f.label for f in gaps}) == 1:
         return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
-    each = "; ".join(f"{f.measured.model.upper()}: {f.label}" for f in gaps)
-    return f"{first} On their own states the models differ ({each})."
+    return f"{first} On their own states the models differ ({_labels(gaps)})."
+
+
+def _answered(findings: list[Finding]) -> str:
+    """An experiment in a sentence; of several things judged alike, one that passes is enough."""
+    of_first = [f for f in findings if f.criterion.question == findings[0].criterion.question]
+    if any(f.label for f in of_first):
+        return f"{findings[0].criterion.question} {_labels(of_first)}."
+    verdict = min((f.verdict for f in of_first), key=list(ANSWERS).index)
+    known = ANSWERED.get(findings[0].criterion.experiment, {})
+    return known.get(ANSWERS[verdict]) or f"{findings[0].criterion.question} {SPOKEN[ANSWERS[verdict]]}"
+
+
+def _labels(findings: list[Finding]) -> str:
+    return "; ".join(f"{f.measured.model.upper()}: {f.label or f.verdict}" for f in findings)
 
 
 def _advice(predictable: Finding | None, stability: Finding | None) -> str:
@@ -96,10 +136,11 @@ def _advice_while_open(predictable: Finding | None, stability: Finding | None) -
     if stability is not None and stability.cause == "frozen":
         return (
             "State error cannot compare the heads, because one of them stands still. Train on sampled states, or judge "
-            "rollouts by whether they are still speech: listen to them below."
+            "rollouts by whether they are still speech: the report has them to listen to."
         )
     if predictable is None or stability is None:
-        return "The tree asks for experiments that were not run: run `engram run` with all of them."
+        missing = "predictability" if predictable is None else "factorisation"
+        return f"The tree needs the experiment {missing} as well, which this run did not measure."
     causes = {predictable.cause, stability.cause}
     if "too few speakers" in causes:
         return f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least."

@@ -3,7 +3,7 @@
 import pytest
 
 from audio_engram.experiments.factorisation import _judge_stability
-from audio_engram.experiments.outcome import show, spoken
+from audio_engram.experiments.outcome import looking_ahead, show, spoken
 from audio_engram.measurements import Measurement
 
 
@@ -20,6 +20,7 @@ def record(value, low=None, high=None, model="vmf", n_speakers=8):
         (record(-270.2, -295.0, -241.0), "−270 [−295, −241]"),
         (record(3.3), "3.30 (no interval)"),
         (record(None), "not finite"),
+        (record(-1800.4, -2730.0, -749.0), "−1,800 [−2,730, −749]"),
     ],
 )
 def test_values_are_shown_to_three_digits(measured, text):
@@ -29,6 +30,12 @@ def test_values_are_shown_to_three_digits(measured, text):
 def test_models_are_spoken_of_by_their_names():
     assert spoken("vmf_k16") == "vMF × log-normal (unrolled, K = 16)"
     assert spoken("ar1") == "ar1"
+
+
+def test_the_warning_on_look_ahead_agrees_with_how_many_it_names():
+    assert looking_ahead([]) == []
+    assert looking_ahead(["a"]) == ["a sees frames after its own, which eases prediction."]
+    assert looking_ahead(["a", "b", "c"]) == ["a, b and c see frames after their own, which eases prediction."]
 
 
 @pytest.mark.parametrize(

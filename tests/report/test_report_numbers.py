@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_engram.report import numbers
+from audio_engram import numbers
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from html_reading import Elements
 from audio_engram import cli
 from audio_engram.errors import DataError, UsageError
 from audio_engram.measurements import Measurements
-from audio_engram.report.numbers import interval
+from audio_engram.numbers import interval
 from audio_engram.report.side_by_side import as_text, compare
 
 

@@ -1,11 +1,12 @@
 """What an experiment gives back, and the sentences that experiments share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from audio_engram import numbers
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement
 
-MINUS = "\N{MINUS SIGN}"
 NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal"}
 
 
@@ -20,16 +21,19 @@ class Outcome:
 
 def show(measured: Measurement) -> str:
     """`−7.25 [−7.90, −6.61]`, as sentences show it."""
-    if measured.value is None:
-        return "not finite"
-    if measured.low is None or measured.high is None:
-        return f"{_three(measured.value)} (no interval)"
-    return f"{_three(measured.value)} [{_three(measured.low)}, {_three(measured.high)}]"
+    alone = measured.value is not None and (measured.low is None or measured.high is None)
+    shown = numbers.interval(measured.value, measured.low, measured.high)
+    return f"{shown} (no interval)" if alone else shown
 
 
-def _three(value: float) -> str:
-    """Three significant digits, zeros included: −68.0, 3.30, −270."""
-    return f"{value:#.3g}".rstrip(".").replace("-", MINUS)
+def looking_ahead(titles: Sequence[str]) -> list[str]:
+    """The warning on latents that see frames after their own; none where none do."""
+    if not titles:
+        return []
+    verb, whose = ("see", "their") if len(titles) > 1 else ("sees", "its")
+    *others, last = titles
+    named = f"{', '.join(others)} and {last}" if others else last
+    return [f"{named} {verb} frames after {whose} own, which eases prediction."]
 
 
 def spoken(model: str) -> str:

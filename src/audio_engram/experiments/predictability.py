@@ -214,8 +214,8 @@ def _judge(run: Run, measured: list[Measurement]) -> Finding:
         measured=binding,
         verdict=criterion.judge(binding),
         cause=criterion.cause(binding),
-        words=f"{spoken(head)} at lag 1: ΔNLL {show(mine['delta_nll'])} nats/frame, of which "
-        f"{show(mine['delta_nll_excess'])} beyond the best trivial baseline and {show(mine['part_dynamics'])} from the "
-        "order of the frames.",
+        words=f"{spoken(head)} at lag 1, in nats/frame (negative is better): ΔNLL {show(mine['delta_nll'])}; against "
+        f"the best trivial baseline {show(mine['delta_nll_excess'])}; against the same head on shuffled frames, each "
+        f"counted from the state marginal of its frames, {show(mine['part_dynamics'])}.",
         would_change="More training speakers, a longer context or another tap of the codec.",
     )

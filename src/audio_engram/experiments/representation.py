@@ -12,7 +12,7 @@ from audio_engram.config import CodecConfig
 from audio_engram.decision import Criterion, Finding
 from audio_engram.errors import UsageError
 from audio_engram.experiments.injection import Gap
-from audio_engram.experiments.outcome import Outcome, show, spoken
+from audio_engram.experiments.outcome import Outcome, looking_ahead, show, spoken
 from audio_engram.experiments.predictability import (
     HEADS,
     cell,
@@ -38,8 +38,9 @@ CRITERION = Criterion(
     relation="above",
     threshold=2.0,
     reason="What the order of the frames tells in a second of audio, in the representation where it tells most, over "
-    "the same in the run's own. Only representations at the run's own frame rate are judged: where time is cut n "
-    "times finer, the same process tells about n times as much in a second, and nothing was gained.",
+    "the same in the run's own, each by the head that validation prefers. Only representations at the run's own frame "
+    "rate are judged: where time is cut n times finer, the same process tells about n times as much in a second, and "
+    "nothing was gained.",
 )
 
 
@@ -60,10 +61,10 @@ def representation(run: Run) -> Outcome:
         outcome.measurements += found[-1].measurements
         if other is not run:
             other.forget()
-    ratios = [_ratio(run, one, found[0]) for one in found[1:]]
+    ratios = [_ratio(run, one, found[0]) for one in found]
     outcome.measurements += ratios
-    outcome.findings.append(_judge(found, ratios))
-    outcome.warnings += warnings_of(others)
+    outcome.findings.append(_judge(found, ratios[1:]))
+    outcome.warnings += looking_ahead(_ahead(run, others))
     return outcome
 
 
@@ -80,12 +81,10 @@ def check_codecs(run: Run) -> None:
         check_derived(run.base if same else load_codec(codec), codec)
 
 
-def warnings_of(runs: list[Run]) -> list[str]:
-    """What of the compared representations sees its future, as every report on them must say."""
-    ahead = [one.codec.title for one in runs if not one.codec.causal]
-    return (
-        [f"Among the compared, {', '.join(ahead)} see frames after their own, which eases prediction."] if ahead else []
-    )
+def _ahead(run: Run, others: list[Run]) -> list[str]:
+    """Who sees its future and is not named by another warning: that on the run's own codec, or that of `smoothing`."""
+    told = [run.config.codec, *(ways(run) if "smoothing" in run.config.experiments.names else [])]
+    return [one.codec.title for one in others if not one.codec.causal and one.config.codec not in told]
 
 
 def _refuse_same_titles(runs: list[Run]) -> None:
@@ -247,18 +246,16 @@ def _lower_end(ratio: Measurement) -> tuple[float, float]:
 
 def _words(found: list[_Found], measured: Measurement) -> str:
     own = found[0]
+    told = f"What the order of the frames tells, in nats a second (negative is better): {own.title} {_said(own)}"
     best = next((one for one in found[1:] if one.title == measured.codec), None)
     if best is None:
-        return f"{own.title}: {_said(own)}. No other representation at {own.frame_rate:g} Hz was measured."
-    return f"{own.title}: {_said(own)}. {best.title}: {_said(best)}, {show(measured)} times as much."
+        return f"{told}. No other representation at {own.frame_rate:g} Hz was measured."
+    return f"{told}; {best.title} {_said(best)}, {show(measured)} times as much."
 
 
 def _said(one: _Found) -> str:
-    kept = one.one("advantage_kept")
-    return (
-        f"{show(one.one('dynamics_per_second'))} nats a second from the order of the frames ({spoken(one.head)}; free"
-        f" running keeps {show(kept)} of its advantage)"
-    )
+    told, kept = show(one.one("dynamics_per_second")), show(one.one("advantage_kept"))
+    return f"{told} ({spoken(one.head)}; free running keeps {kept} of its advantage)"
 
 
 def _ratio(run: Run, one: _Found, own: _Found) -> Measurement:

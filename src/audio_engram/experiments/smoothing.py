@@ -5,8 +5,8 @@ from torch import Tensor
 
 from audio_engram.codecs.probe import spectral_distance
 from audio_engram.config import CodecConfig
-from audio_engram.decision import Cause, Criterion, Finding, Verdict
-from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.decision import Criterion, Finding
+from audio_engram.experiments.outcome import Outcome, looking_ahead, show
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.runs import Run
@@ -17,15 +17,25 @@ ALLOWED = 1.05
 WORTH = 3.0  # dB; what the learned smoother may spend at most
 MIN_SAMPLES = 4000
 
+QUESTION = "Does smoothing make directions more predictable at little cost to the sound?"
 CRITERION = Criterion(
     experiment="smoothing",
-    question="Does smoothing make directions more predictable at little cost to the sound?",
+    question=QUESTION,
     metric="cosine_gain",
     relation="above",
     threshold=0.0,
     reason="The direction cosine of smoothed latents minus that of raw ones, less the same difference on shuffled "
-    "frames that were smoothed alike: averaging makes neighbours alike, whatever they are. The decoded sound may be at "
-    f"most {ALLOWED - 1:.0%} further from the recording than the codec's own (log-spectral distance).",
+    "frames that were smoothed alike: averaging makes neighbours alike, whatever they are. The distortion ratio must "
+    f"be below {ALLOWED} as well.",
+)
+SOUND = Criterion(
+    experiment="smoothing",
+    question=QUESTION,
+    metric="distortion_ratio",
+    relation="below",
+    threshold=ALLOWED,
+    reason=f"The decoded sound may be at most {ALLOWED - 1:.0%} further from the recording than the codec's own "
+    "(log-spectral distance). The gain in cosine must be above 0 as well.",
 )
 
 
@@ -44,12 +54,12 @@ def smoothing(run: Run) -> Outcome:
             gained = one.gain_over(raw)
             worse = one.distortion_over(raw)
             outcome.measurements += [gained, *([worse] if worse else [])]
-            outcome.findings.append(_judge(one, gained, worse))
+            outcome.findings.append(_judge(one.title, one.cosine(), gained, worse))
         if not other.codec.causal:
             ahead.append(other.codec.title)
         if other is not run:
             other.forget()
-    outcome.warnings.append(f"Smoothed latents see frames after their own, which eases prediction: {', '.join(ahead)}.")
+    outcome.warnings += looking_ahead(ahead)
     return outcome
 
 
@@ -78,6 +88,11 @@ class _Variant:
             values, b = self.distortion
             found = [*found, self._record("spectral_distance", b.mean(values), "codec")]
         return found
+
+    def cosine(self) -> Measurement:
+        """The head's direction cosine on real frames."""
+        of_head = (r for r in self.records if r.metric == "direction_cosine" and r.model == "vmf" and r.data == "real")
+        return next(of_head)
 
     def gain_over(self, raw: "_Variant") -> Measurement:
         """The gain in cosine beyond what shuffled frames gain."""
@@ -133,29 +148,26 @@ def distortions(run: Run) -> tuple[Tensor, SpeakerBootstrap] | None:
     return values, run.bootstrap(torch.tensor(list(seen)))
 
 
-def _judge(one: _Variant, gained: Measurement, worse: Measurement | None) -> Finding:
-    verdict, cause = _verdict(gained, worse)
+def _judge(title: str, cosine: Measurement, gained: Measurement, worse: Measurement | None) -> Finding:
+    """Both must hold, more cosine than the null and a sound that is near enough: the finding is of what decided."""
+    nothing = gained.model_copy(update=_UNHEARD)
+    criterion, measured = _deciding([(CRITERION, gained), (SOUND, worse or nothing)])
     lost = f"distance to the recording {show(worse)} times the codec's own" if worse else "its sound was not measured"
-    cosine = next(r for r in one.records if r.metric == "direction_cosine" and r.model == "vmf" and r.data == "real")
     return Finding(
-        criterion=CRITERION,
-        measured=gained,
-        verdict=verdict,
-        cause=cause,
-        words=f"{one.title}: direction cosine {show(cosine)}, which is {show(gained)} more than raw latents beyond "
+        criterion=criterion,
+        measured=measured,
+        verdict=criterion.judge(measured),
+        cause=criterion.cause(measured),
+        words=f"{title}: direction cosine {show(cosine)}, which is {show(gained)} more than raw latents beyond "
         f"what shuffled ones gain; {lost}.",
         would_change="A smoother that the decoder was trained with.",
     )
 
 
-def _verdict(gained: Measurement, worse: Measurement | None) -> tuple[Verdict, Cause]:
-    """Both must hold: more cosine than the null, and a sound that is near enough."""
-    verdict, cause = CRITERION.judge(gained), CRITERION.cause(gained)
-    if verdict == "pass" and (worse is None or worse.low is None or worse.high is None):
-        return "undecided", "no interval"
-    if verdict != "pass" or worse is None or worse.low is None or worse.high is None:
-        too_far = worse is not None and worse.low is not None and worse.low > ALLOWED
-        return ("fail", "") if too_far else (verdict, cause)
-    if worse.high <= ALLOWED:
-        return "pass", ""
-    return ("fail", "") if worse.low > ALLOWED else ("undecided", "straddles")
+_UNHEARD = {"model": "codec", "metric": "distortion_ratio", "value": None, "low": None, "high": None, "n_frames": 0}
+
+
+def _deciding(conditions: list[tuple[Criterion, Measurement]]) -> tuple[Criterion, Measurement]:
+    """The first condition that fails; without one, the first that stays open; without that, the first."""
+    rank = {"fail": 0, "undecided": 1, "pass": 2}
+    return min(conditions, key=lambda pair: rank[pair[0].judge(pair[1])])

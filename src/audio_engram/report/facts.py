@@ -1,7 +1,7 @@
 """Where the numbers come from: short lists of facts for the head and the foot of the page."""
 
+from audio_engram import numbers
 from audio_engram.measurements import Measurements
-from audio_engram.report import numbers
 from audio_engram.report.folder import CodecFacts, Provenance, as_dict
 from audio_engram.report.tables import Table
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 
+from audio_engram import numbers
 from audio_engram.measurements import Measurement
-from audio_engram.report import numbers
 from audio_engram.report.panels import Panel, axes, color, to_svg
 from audio_engram.report.series import Curve
 

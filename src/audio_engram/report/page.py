@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from audio_engram import numbers
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report import figures, numbers, tables, words
+from audio_engram.report import figures, tables, words
 from audio_engram.report.facts import (
     codec_facts,
     corpus_facts,

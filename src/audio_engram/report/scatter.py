@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from audio_engram import numbers
 from audio_engram.measurements import Measurement
-from audio_engram.report import numbers
 from audio_engram.report.panels import Margins, Panel, axes, color, to_svg
 from audio_engram.report.series import Style
 

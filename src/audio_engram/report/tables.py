@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audio_engram import numbers
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report import numbers, words
+from audio_engram.report import words
 from audio_engram.report.series import data_order, model_order
 
 STEPS_SHOWN = (1, 2, 4, 8, 16)

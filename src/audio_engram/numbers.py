@@ -1,4 +1,4 @@
-"""How numbers are written on the page: three significant digits, a true minus sign, intervals in brackets."""
+"""How numbers are written, in sentences and on the page: three significant digits, a true minus sign, intervals."""
 
 import math
 
