@@ -67,12 +67,20 @@ def test_a_learned_smoother_is_kept_and_found_again(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"pca": 33.0}, "codec.pca = 33"),
+        ({"pca": 1.0}, "codec.pca = 1"),
         ({"hybrid": True}, "codec.hybrid"),
     ],
 )
 def test_what_cannot_be_derived_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_derived(SampleCodec(), CodecConfig(**settings))
+
+
+def test_latents_of_one_dimension_have_no_directions_until_they_are_stacked() -> None:
+    inner = Soundless("latents", 12.5, 1)
+    with pytest.raises(UsageError, match=r"codec\.stack: latents 12\.5 Hz has 1 dimension, .* codec\.stack=2"):
+        check_derived(inner, CodecConfig())
+    check_derived(inner, CodecConfig(stack=2))
 
 
 def test_the_conformance_suite_ignores_no_setting(capsys: pytest.CaptureFixture[str]) -> None:

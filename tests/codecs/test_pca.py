@@ -94,7 +94,13 @@ def test_dead_dimensions_cannot_be_whitened() -> None:
         Projected(MelCodec(), [rows], 0, whiten=True)
 
 
-@pytest.mark.parametrize("keep", [513, 2.5])
+def test_a_share_that_one_component_explains_has_no_directions() -> None:
+    rows = data(600, 512, decay=0.1).float()
+    with pytest.raises(UsageError, match=r"codec\.pca = 0\.5: one component explains 9\d\.\d% .* raise the share"):
+        Projected(MelCodec(), [rows], 0.5)
+
+
+@pytest.mark.parametrize("keep", [513, 2.5, 1])
 def test_components_that_are_not_there_are_refused(keep: float) -> None:
     with pytest.raises(UsageError, match=r"codec.pca = .*mel 12.5 Hz has 512 dimensions"):
         check_components(MelCodec(), keep)

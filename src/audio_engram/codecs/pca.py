@@ -92,6 +92,11 @@ class Projected(Wrapper):
             raise DataError(f"codec.pca: only {alive} components vary: set codec.pca to at most that")
         self.latent_dim = vectors.shape[1]
         self.explained = float(explained)
+        if self.latent_dim < 2:
+            raise UsageError(
+                f"codec.pca = {keep:g}: one component explains {self.explained:.1%} of the variance of {inner.title},"
+                " and a direction needs at least 2: raise the share, or give a number of components"
+            )
         self.options = {"pca": keep, "whiten": whiten}
         self.register_buffer("centre", moments.mean.float())
         self.register_buffer("directions", vectors.float())
@@ -113,9 +118,14 @@ class Projected(Wrapper):
 
 
 def check_components(inner: Codec, keep: int | float) -> None:
-    """Raises: UsageError for a number of components that these latents do not have."""
-    if keep >= 1 and (keep != int(keep) or keep > inner.latent_dim):
+    """Raises: UsageError for a number of components that these latents do not have, or that has no directions."""
+    if inner.latent_dim < 2:
         raise UsageError(
-            f"codec.pca = {keep:g}: {inner.title} has {inner.latent_dim} dimensions: give a whole number up to that,"
-            " or a share of the variance below 1"
+            f"codec.stack: {inner.title} has 1 dimension, and a direction needs at least 2: give latents with more"
+            " channels, or put frames side by side with codec.stack=2"
+        )
+    if keep >= 1 and (keep != int(keep) or not 2 <= keep <= inner.latent_dim):
+        raise UsageError(
+            f"codec.pca = {keep:g}: {inner.title} has {inner.latent_dim} dimensions: give a whole number from 2 to"
+            " that, or a share of the variance below 1"
         )
