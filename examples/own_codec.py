@@ -5,7 +5,8 @@ import math
 import torch
 
 from audio_engram.codecs.base import Codec
-from audio_engram.codecs.conformance import check_codec, format_checks
+from audio_engram.codecs.check_result import format_checks
+from audio_engram.codecs.conformance import check_codec
 
 
 class BlockDCT(Codec):

@@ -85,7 +85,7 @@ REFUSED = [
     (["run", *AUDIO, "--codec", "no_such.module:Codec"], 4, r"cannot import no_such\.module .*; install it"),
     (["run", *AUDIO, "--set", "codec.weights=any.npz"], 2, r"codec\.weights: codec 'mel' does not use it"),
     (["run", *AUDIO, "--set", "codec.frame_rate=7"], 2, r"codec\.frame_rate: mel has 12\.5, 25, 50 or 100 Hz, not 7"),
-    (["run", *AUDIO, "--codec", "lyra"], 2, r"codec\.weights: codec 'lyra' needs it; set it"),
+    (["run", *AUDIO, "--codec", "lyra"], 4, r"codec\.weights: the weights .* 'lyra' .*--set codec\.weights=FILE"),
     (["run", *AUDIO, "--codec", "lyra", "--set", "codec.weights=no.npz"], 4, r"no file no\.npz; give the \.npz"),
     (["run", *AUDIO, "--codec", "lyra", "--set", "codec.weights=shape.npz"], 3, r"shape\.npz: tensor .* has shape"),
     (["run", *AUDIO, "--codec", "lyra", "--set", "codec.weights=key.toml"], 3, r"key\.toml: not an \.npz file"),

@@ -130,9 +130,9 @@ def test_doctor(capsys):
 
 def test_codec_list(capsys):
     assert cli.main(["codec", "list", "--json"]) == 0
-    assert read_json(capsys.readouterr().out) == list_codecs()
+    assert set(read_json(capsys.readouterr().out)) == set(list_codecs())
     assert cli.main(["codec", "list"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(list_codecs())
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} >= set(list_codecs())
 
 
 def test_codec_check_mel(capsys):

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, CodecConfig, load_codec
-from audio_engram.codecs.conformance import CheckResult, check_codec, format_checks, without_sound
+from audio_engram.codecs.check_result import HEADER, MEASURES, CheckResult, format_checks, without_sound
+from audio_engram.codecs.conformance import check_codec
 from audio_engram.codecs.probe import delay_ms, spectral_distance, speech_like
 
 RATE = 16000
@@ -253,16 +254,17 @@ def test_chunks_of_a_second_show_their_whole_look_ahead() -> None:
 
 def test_frames_declared_to_repeat_the_same_sound_need_no_gradient() -> None:
     gradient = named(check_codec(DecodesEveryOther()), "gradient")
-    assert (gradient.value, gradient.note) == (0.5, "one frame in 2 is decoded")
+    assert (gradient.value, gradient.note) == (50, "one frame in 2 is decoded")
+    assert gradient.demand == ">= 50 % of frames"
 
 
 def test_sound_of_random_weights_is_measured_and_not_judged() -> None:
     results = without_sound(check_codec(MirrorsSpectrum()) + check_codec(LeaksFuture()), "random weights")
     assert failures(results) == ["look_ahead"]
-    unjudged = [result for result in results if not result.judged]
+    unjudged = [result for result in results if not result.judged and result.name != "look_back"]
     assert {result.name for result in unjudged} == {"round_trip", "delay", "gain"}
     assert all(result.value is not None and "not judged: random weights" in result.note for result in unjudged)
-    assert format_checks(unjudged).split()[3] == "-"
+    assert {result.verdict for result in unjudged} == {"-"}
 
 
 def test_a_tap_that_cannot_be_decoded_is_not_asked_to() -> None:
@@ -294,13 +296,38 @@ def test_a_stochastic_codec_is_measured_with_the_seeds_noise() -> None:
     assert named(first, "round_trip") == named(second, "round_trip")
 
 
-def test_the_table_has_a_line_for_each_check_and_shows_failures() -> None:
+def cells(table: str) -> list[list[str]]:
+    """The table's rows, cut where its header's words begin."""
+    header, *lines = table.partition("\n\n")[0].splitlines()
+    starts = [header.index(word) for word in HEADER]
+    return [[line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
+
+
+def test_the_table_says_of_each_check_what_is_measured_demanded_and_found() -> None:
     results = check_codec(LeaksFuture())
-    lines = format_checks(results).splitlines()
-    assert len(lines) == len(results)
-    assert "FAILED" in lines[0]
-    assert "50 ms" in lines[0]
-    assert not any("FAILED" in line for line in lines[1:])
+    table = format_checks(results)
+    rows = {row[0]: row[1:] for row in cells(table)}
+    assert list(rows) == [result.name for result in results]
+    assert rows["look_ahead"][:4] == [MEASURES["look_ahead"], "50 ms", "0 ms", "FAILED"]
+    assert rows["look_back"][1:4] == ["0 ms", "any", "-"]
+    assert rows["batch"][1:4] == ["0 sd", "<= 0.0001 sd", "ok"]
+    assert rows["determinism"][1:4] == ["0", "0, to the bit", "ok"]
+    assert rows["dtype"][1:4] == ["0 outputs", "0 outputs", "ok"]
+    assert rows["gradient"][1:4] == ["100 % of frames", ">= 100 % of frames", "ok"]
+    assert [name for name, row in rows.items() if row[3] == "FAILED"] == ["look_ahead"]
+    assert "sd: standard deviations of the latents" in table.splitlines()[-1]
+
+
+def test_what_is_declared_is_no_demand() -> None:
+    assert named(check_codec(LooksAheadOpenly()), "look_ahead").demand == "any: causal = False"
+    assert named(check_codec(OpenlyNoisy()), "determinism").demand == "any: stochastic = True"
+
+
+def test_every_judged_check_has_a_demand_and_every_name_a_meaning() -> None:
+    speech = speech_like(RATE, RATE, torch.Generator().manual_seed(5))
+    results = check_codec(Frames(), audio=speech)
+    assert [result.name for result in results if result.judged and not result.demand] == []
+    assert {result.name for result in results} | {"codes"} == set(MEASURES)
 
 
 def test_delay_is_found_with_its_sign() -> None:

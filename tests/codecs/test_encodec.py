@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec, CodecConfig, load_codec
-from audio_engram.codecs.conformance import OF_SOUND, check_codec, check_look_ahead
+from audio_engram.codecs.check_result import OF_SOUND
+from audio_engram.codecs.conformance import check_codec, check_look_ahead
 from audio_engram.codecs.encodec import CEILING, Encodec48Codec, EncodecCodec
 from audio_engram.codecs.hub import HubCodec
 from audio_engram.codecs.probe import make_subject

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from audio_engram.codecs.base import CodecConfig, load_codec
-from audio_engram.codecs.conformance import OF_SOUND, check_codec
+from audio_engram.codecs.check_result import OF_SOUND
+from audio_engram.codecs.conformance import check_codec
 from audio_engram.codecs.mimi import FRAME, MimiCodec
 from audio_engram.errors import EngramError, UsageError
 

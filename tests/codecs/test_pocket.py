@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from audio_engram.codecs.base import CodecConfig, load_codec
-from audio_engram.codecs.conformance import OF_SOUND, check_codec
+from audio_engram.codecs.check_result import OF_SOUND
+from audio_engram.codecs.conformance import check_codec
 from audio_engram.codecs.pocket import PocketCodec
 
 FRAME = 1920

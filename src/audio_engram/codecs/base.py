@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -59,6 +60,10 @@ class Codec(nn.Module, ABC):
     """So many consecutive frames of one kind stand side by side in a latent, oldest first."""
     decoded_every: int = 1
     """`decode` listens to every so-manieth latent; more than 1 where latents overlap."""
+    offers: Mapping[float, int] = {}
+    """D at each frame rate [Hz] that the constructor offers; empty where `frame_rate` and `latent_dim` say it all."""
+    extra: str = ""
+    """The optional extra of this package (`extras.EXTRAS`) that it needs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +164,7 @@ def load_codec(config: CodecConfig) -> Codec:
         UsageError: unknown name, tap or option, an option that this codec does not use, or a half-written class.
         MissingError: the codec's package or its weights are not there.
     """
-    kind = _find_class(config.name)
+    kind = find_class(config.name)
     arguments = _arguments(kind, config)
     where = f"codec {kind.__module__}:{kind.__qualname__}"
     with foreign_code(kind.__module__, f"{where}: __init__"):
@@ -177,7 +182,13 @@ def near_miss(word: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
 
 
-def _find_class(name: str) -> type[Codec]:
+def find_class(name: str) -> type[Codec]:
+    """The class of a codec that is known by name or written `package.module:Class`.
+
+    Raises:
+        UsageError: no such codec, or a class that is none.
+        MissingError: its module cannot be imported.
+    """
     known = list_codecs()
     target = known.get(name, name)
     module_name, colon, class_name = target.partition(":")
@@ -189,12 +200,18 @@ def _find_class(name: str) -> type[Codec]:
     module = _import(module_name, name)
     kind = getattr(module, class_name, None)
     if kind is None:
-        raise UsageError(f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, dir(module))}")
+        raise UsageError(f"codec.name: {module_name} has no {class_name}; {near_miss(class_name, _codecs_in(module))}")
     if not (inspect.isclass(kind) and issubclass(kind, Codec)):
         raise UsageError(f"codec.name: {target} is no subclass of audio_engram.codecs.base.Codec")
     if unwritten := sorted(kind.__abstractmethods__):
         raise CodecError(f"codec {target}: does not define {' and '.join(unwritten)}: write what is missing")
     return kind
+
+
+def _codecs_in(module: ModuleType) -> list[str]:
+    """The classes of a module that can be named as codecs."""
+    classes = {key: value for key, value in vars(module).items() if inspect.isclass(value)}
+    return sorted(key for key, kind in classes.items() if issubclass(kind, Codec) and not inspect.isabstract(kind))
 
 
 def _import(module: str, codec: str) -> ModuleType:
@@ -221,6 +238,11 @@ def _arguments(kind: type[Codec], config: CodecConfig) -> dict[str, Option]:
     for key, parameter in accepted.items():
         named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if named and parameter.default is parameter.empty and key not in given:
+            if key == "weights":
+                raise MissingError(
+                    f"codec.weights: the weights of codec {config.name!r} do not come with this package:"
+                    " --set codec.weights=FILE says where they are"
+                )
             raise UsageError(f"{_where(key)}: codec {config.name!r} needs it; set it in the configuration")
     return given
 

@@ -7,11 +7,11 @@ after padding or on a second call gives latents that mean nothing.
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from audio_engram.audio import rms_db
 from audio_engram.codecs.base import Codec
+from audio_engram.codecs.check_result import CheckResult
 from audio_engram.codecs.hub import HubCodec
 from audio_engram.codecs.probe import Subject, delay_ms, make_subject, spectral_distance
 
@@ -22,22 +22,6 @@ SAME = 1e-4
 GAIN_DB = 6.0
 GAIN_TOLERANCE_DB = 3.0
 DELAY_TOLERANCE_MS = 20.0
-# What only trained weights can do.
-OF_SOUND = ("round_trip", "round_trip_audio", "codes", "delay", "gain")
-
-
-class CheckResult(BaseModel):
-    """One property of a codec: what was measured and whether it will do."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    value: float | None
-    unit: str
-    ok: bool
-    note: str = ""
-    judged: bool = True
-    """False: measured, and `ok` whatever the value."""
 
 
 def check_codec(codec: Codec, seed: int = 0, audio: Float[Tensor, " T"] | None = None) -> list[CheckResult]:
@@ -56,43 +40,13 @@ def check_codec(codec: Codec, seed: int = 0, audio: Float[Tensor, " T"] | None =
     ]
     if not codec.playable:
         note = f"tap {codec.tap!r} cannot be decoded"
-        return [*results, CheckResult(name="round_trip", value=None, unit="", ok=True, note=note)]
+        return [*results, CheckResult(name="round_trip", value=None, unit="", ok=True, note=note, judged=False)]
     results += [check_round_trip(subject, subject.audio), check_delay(subject)]
     if audio is not None:
         given = check_round_trip(subject, audio[None, None])
         results.append(given.model_copy(update={"name": "round_trip_audio"}))
     results += check_codes(subject, subject.audio if audio is None else audio[None, None])
     return [*results, check_gain(subject), check_gradient(subject)]
-
-
-def without_sound(results: list[CheckResult], reason: str) -> list[CheckResult]:
-    """Return the results with those of sound measured but not judged, for that reason."""
-    return [
-        result.model_copy(
-            update={"ok": True, "judged": False, "note": f"not judged: {reason}; {result.note}".strip("; ")}
-        )
-        if result.name in OF_SOUND and result.value is not None
-        else result
-        for result in results
-    ]
-
-
-def format_checks(results: list[CheckResult]) -> str:
-    """Return the results as a plain table."""
-    rows = [
-        (
-            result.name,
-            "" if result.value is None else f"{result.value:.4g} {result.unit}".strip(),
-            ("ok" if result.ok else "FAILED") if result.judged else "-",
-            result.note,
-        )
-        for result in results
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
-        for row in rows
-    )
 
 
 def check_look_ahead(subject: Subject) -> CheckResult:
@@ -113,7 +67,8 @@ def check_look_ahead(subject: Subject) -> CheckResult:
     elif ahead:
         note = f"{ahead} frames see their future, though the codec declares itself causal"
     ok = ahead == 0 or not subject.codec.causal
-    return CheckResult(name="look_ahead", value=value, unit="ms", ok=ok, note=note)
+    demand = "0 ms" if subject.codec.causal else "any: causal = False"
+    return CheckResult(name="look_ahead", value=value, unit="ms", ok=ok, note=note, demand=demand)
 
 
 def check_look_back(subject: Subject) -> CheckResult:
@@ -124,8 +79,13 @@ def check_look_back(subject: Subject) -> CheckResult:
     after = subject.difference(subject.encode(spliced))[0, start:]
     changed = (after > CHANGED).nonzero()
     back = int(changed[-1]) + 1 if len(changed) else 0
-    note = "at least: it reaches the end of the test signal" if back == len(after) else f"{back} frames"
-    return CheckResult(name="look_back", value=back * subject.frame_ms, unit="ms", ok=True, note=note)
+    note = (
+        "at least: it reaches the end of the test signal"
+        if back == len(after)
+        else f"{back} frame{'' if back == 1 else 's'}"
+    )
+    value = back * subject.frame_ms
+    return CheckResult(name="look_back", value=value, unit="ms", ok=True, note=note, judged=False)
 
 
 def check_batch(subject: Subject) -> CheckResult:
@@ -133,7 +93,7 @@ def check_batch(subject: Subject) -> CheckResult:
     first = subject.encode(torch.cat([subject.audio, subject.other, torch.zeros_like(subject.audio)]))
     last = subject.encode(torch.cat([subject.other * 8, subject.audio]))
     value = max(float(subject.difference(row).max()) for row in (first[:1], last[1:]))
-    return CheckResult(name="batch", value=value, unit="sd", ok=value <= SAME)
+    return CheckResult(name="batch", value=value, unit="sd", ok=value <= SAME, demand=f"<= {SAME:g} sd")
 
 
 def check_right_padding(subject: Subject, look_ahead: int) -> CheckResult:
@@ -142,9 +102,9 @@ def check_right_padding(subject: Subject, look_ahead: int) -> CheckResult:
     kept = subject.latents.shape[1] - look_ahead
     if kept <= 0:
         note = "nothing to compare: every frame looks ahead to the end"
-        return CheckResult(name="right_padding", value=None, unit="sd", ok=True, note=note)
+        return CheckResult(name="right_padding", value=None, unit="sd", ok=True, note=note, judged=False)
     value = float(subject.difference(padded)[0, :kept].max())
-    return CheckResult(name="right_padding", value=value, unit="sd", ok=value <= SAME)
+    return CheckResult(name="right_padding", value=value, unit="sd", ok=value <= SAME, demand=f"<= {SAME:g} sd")
 
 
 def check_determinism(subject: Subject) -> CheckResult:
@@ -155,8 +115,8 @@ def check_determinism(subject: Subject) -> CheckResult:
     if codec.playable:
         with torch.no_grad():
             value = max(value, _largest(codec.render(first), codec.render(first)))
-    note = "declared stochastic" if codec.stochastic else ""
-    return CheckResult(name="determinism", value=value, unit="", ok=value == 0 or codec.stochastic, note=note)
+    demand = "any: stochastic = True" if codec.stochastic else "0, to the bit"
+    return CheckResult(name="determinism", value=value, unit="", ok=value == 0 or codec.stochastic, demand=demand)
 
 
 def check_length(subject: Subject) -> CheckResult:
@@ -173,7 +133,7 @@ def check_length(subject: Subject) -> CheckResult:
             if decoded != (1, 1, expected[1] * hop):
                 wrong.append(f"{expected[1]} frames gave audio {decoded} instead of {(1, 1, expected[1] * hop)}")
     note = wrong[0] if wrong else ""
-    return CheckResult(name="length", value=len(wrong), unit="lengths wrong", ok=not wrong, note=note)
+    return CheckResult(name="length", value=len(wrong), unit="lengths", ok=not wrong, note=note, demand="0 lengths")
 
 
 def check_dtype(subject: Subject) -> CheckResult:
@@ -182,7 +142,8 @@ def check_dtype(subject: Subject) -> CheckResult:
     if subject.codec.playable:
         types["decoded audio"] = subject.codec.render(subject.latents).dtype
     wrong = [f"{what} of {kind}" for what, kind in types.items() if kind != torch.float32]
-    return CheckResult(name="dtype", value=None, unit="", ok=not wrong, note=", ".join(wrong))
+    note = ", ".join(wrong)
+    return CheckResult(name="dtype", value=len(wrong), unit="outputs", ok=not wrong, note=note, demand="0 outputs")
 
 
 def check_finite(subject: Subject) -> CheckResult:
@@ -196,7 +157,7 @@ def check_finite(subject: Subject) -> CheckResult:
         if not all(bool(torch.isfinite(output).all()) for output in outputs):
             bad.append(what)
     note = f"not finite on {', '.join(bad)}" if bad else ""
-    return CheckResult(name="finite", value=len(bad), unit="signals bad", ok=not bad, note=note)
+    return CheckResult(name="finite", value=len(bad), unit="signals", ok=not bad, note=note, demand="0 signals")
 
 
 def check_round_trip(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> CheckResult:
@@ -209,8 +170,9 @@ def check_round_trip(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> CheckRe
     decoded = decoded[: len(original)]
     value = float(spectral_distance(original, decoded, codec.sample_rate))
     null = float(spectral_distance(original, _displaced(decoded, codec), codec.sample_rate))
-    note = f"log-spectral distance; {null:.3g} dB out of place"
-    return CheckResult(name="round_trip", value=value, unit="dB", ok=value < null / 2, note=note)
+    note = f"half of {null:.4g} dB, the distance to the same audio out of place"
+    demand = f"< {null / 2:.4g} dB"
+    return CheckResult(name="round_trip", value=value, unit="dB", ok=value < null / 2, note=note, demand=demand)
 
 
 def check_codes(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> list[CheckResult]:
@@ -232,8 +194,9 @@ def check_codes(subject: Subject, audio: Float[Tensor, "1 1 T"]) -> list[CheckRe
         float(spectral_distance(first, second, codec.sample_rate))
         for first, second in ((coded, decoded), (coded, _displaced(decoded, codec)), (coded, original))
     )
-    note = f"log-spectral distance to audio from the codes; {null:.3g} dB out of place, {own:.3g} dB the codes' own"
-    return [CheckResult(name="codes", value=value, unit="dB", ok=value < null / 2, note=note)]
+    note = f"half of {null:.4g} dB, the distance out of place; the codes' own to the original is {own:.4g} dB"
+    demand = f"< {null / 2:.4g} dB"
+    return [CheckResult(name="codes", value=value, unit="dB", ok=value < null / 2, note=note, demand=demand)]
 
 
 def check_delay(subject: Subject) -> CheckResult:
@@ -242,7 +205,8 @@ def check_delay(subject: Subject) -> CheckResult:
         decoded = subject.codec.render(subject.latents)[0, 0]
     length = min(len(decoded), subject.audio.shape[-1])
     value = delay_ms(subject.audio[0, 0, :length], decoded[:length], subject.codec.sample_rate)
-    return CheckResult(name="delay", value=value, unit="ms", ok=abs(value) <= DELAY_TOLERANCE_MS)
+    demand = f"within {DELAY_TOLERANCE_MS:g} ms"
+    return CheckResult(name="delay", value=value, unit="ms", ok=abs(value) <= DELAY_TOLERANCE_MS, demand=demand)
 
 
 def check_gain(subject: Subject) -> CheckResult:
@@ -255,23 +219,26 @@ def check_gain(subject: Subject) -> CheckResult:
     softer, louder = levels[0] - levels[1], levels[2] - levels[1]
     value = max(abs(softer + GAIN_DB), abs(louder - GAIN_DB))
     note = f"decoded {softer:+.2f} and {louder:+.2f} dB for {-GAIN_DB:+g} and {GAIN_DB:+g} dB"
-    return CheckResult(name="gain", value=value, unit="dB off", ok=value <= GAIN_TOLERANCE_DB, note=note)
+    demand = f"<= {GAIN_TOLERANCE_DB:g} dB"
+    return CheckResult(name="gain", value=value, unit="dB", ok=value <= GAIN_TOLERANCE_DB, note=note, demand=demand)
 
 
 def check_gradient(subject: Subject) -> CheckResult:
     """A loss on decoded audio must reach every latent frame that is decoded with a finite gradient."""
     latents = subject.latents.clone().requires_grad_(True)
     audio = subject.codec.render(latents)
-    if not audio.requires_grad:
-        note = "decoded audio is cut off from the latents"
-        return CheckResult(name="gradient", value=0, unit="of frames", ok=False, note=note)
-    (gradient,) = torch.autograd.grad(audio.square().mean(), latents)
-    reached = torch.isfinite(gradient).all(-1) & (gradient != 0).any(-1)
     # A codec may declare that neighbours hold the same sound and only the last of so many is decoded.
     every = subject.codec.decoded_every
+    demand = f">= {100 / every:.4g} % of frames"
+    if not audio.requires_grad:
+        note = "decoded audio is cut off from the latents"
+        return CheckResult(name="gradient", value=0, unit="% of frames", ok=False, note=note, demand=demand)
+    (gradient,) = torch.autograd.grad(audio.square().mean(), latents)
+    reached = torch.isfinite(gradient).all(-1) & (gradient != 0).any(-1)
     note = f"one frame in {every} is decoded" if every > 1 else ""
     ok = bool(reached[:, every - 1 :: every].all())
-    return CheckResult(name="gradient", value=float(reached.float().mean()), unit="of frames", ok=ok, note=note)
+    value = 100 * float(reached.float().mean())
+    return CheckResult(name="gradient", value=value, unit="% of frames", ok=ok, note=note, demand=demand)
 
 
 def _displaced(audio: Float[Tensor, " T"], codec: Codec) -> Float[Tensor, " T"]:

@@ -30,6 +30,7 @@ class EncodecCodec(HubCodec):
     name = "encodec"
     sample_rate = 24000
     frame_rate = 75.0
+    latent_dim = 128
     taps = ("pre_q",)
     tap = "pre_q"
     checkpoint = Checkpoint(
@@ -84,6 +85,7 @@ class Encodec48Codec(HubCodec):
     name = "encodec_48khz"
     sample_rate = 48000
     frame_rate = 150.0
+    latent_dim = 129
     causal = False
     taps = ("pre_q",)
     tap = "pre_q"

@@ -46,6 +46,7 @@ class Checkpoint:
 class HubCodec(Codec):
     """A codec around a model of transformers."""
 
+    extra = "hub"
     checkpoint: Checkpoint
     model: Any
 

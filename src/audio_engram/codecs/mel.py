@@ -1,6 +1,7 @@
 """The codec without weights: stacked log-mel frames, decoded by Griffin-Lim. It is not neural."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from audio_engram.errors import UsageError
 
 SAMPLE_RATE = 16000
 HOP = 160
+FRAMES = SAMPLE_RATE / HOP  # mel frames per second [Hz]
 WINDOW = 400
 N_FFT = 512
 N_MELS = 64
@@ -31,18 +33,19 @@ class MelCodec(Codec):
 
     name = "mel"
     sample_rate = SAMPLE_RATE
+    offers: Mapping[float, int] = {rate: N_MELS * round(FRAMES / rate) for rate in (12.5, 25.0, 50.0, 100.0)}
     window: Tensor
     filters: Tensor
 
     def __init__(self, frame_rate: int | float = 12.5, iterations: Option = 32) -> None:
         super().__init__()
-        if frame_rate not in (12.5, 25.0, 50.0, 100.0):
+        if frame_rate not in self.offers:
             raise UsageError(f"codec.frame_rate: mel has 12.5, 25, 50 or 100 Hz, not {frame_rate:g}")
         if not isinstance(iterations, int) or iterations < 1:
             raise UsageError(f"codec.options.iterations: Griffin-Lim needs at least 1, not {iterations!r}")
         self.frame_rate = float(frame_rate)
-        self.frames_per_latent = round(100 / frame_rate)
-        self.latent_dim = N_MELS * self.frames_per_latent
+        self.frames_per_latent = round(FRAMES / frame_rate)
+        self.latent_dim = self.offers[self.frame_rate]
         self.iterations = iterations
         self.options = {"iterations": iterations}
         self.register_buffer("window", torch.hann_window(WINDOW, dtype=torch.float64).float())

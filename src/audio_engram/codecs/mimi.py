@@ -34,6 +34,7 @@ class MimiCodec(HubCodec):
     name = "mimi"
     sample_rate = 24000
     taps = ("proj", "post_q", "pre_q", "pre_downsample")
+    offers = dict.fromkeys(sorted({rate for rates in RATES.values() for rate in rates}), 512)
     checkpoint = Checkpoint(
         model="MimiModel",
         config="MimiConfig",

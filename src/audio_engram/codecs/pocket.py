@@ -13,6 +13,7 @@ class PocketCodec(HubCodec):
     name = "pocket"
     sample_rate = 24000
     frame_rate = 12.5
+    latent_dim = 32
     checkpoint = Checkpoint(
         model="PocketTTSAudioTokenizerModel",
         config="PocketTTSAudioTokenizerConfig",

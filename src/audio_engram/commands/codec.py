@@ -21,7 +21,7 @@ def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
     codec = commands.add_parser("codec", help="list codecs, or check one against the conformance suite")
     actions = codec.add_subparsers(dest="action", required=True, metavar="list|check")
-    listing = actions.add_parser("list", help="codecs that can be named")
+    listing = actions.add_parser("list", help="codecs that can be named: rates, dimensions, weights, extras")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(do=_codec_list)
     check = actions.add_parser("check", help="look-ahead, batching, padding, round trip, ...")
@@ -38,13 +38,10 @@ def add(commands: Subcommands) -> None:
 
 
 def _codec_list(options: argparse.Namespace) -> int:
-    from audio_engram.codecs.base import list_codecs
+    from audio_engram.codecs.catalogue import format_catalogue, read_catalogue
 
-    codecs = list_codecs()
-    if options.json:
-        print(json.dumps(codecs))
-    else:
-        print("\n".join(f"{name:10} {where}" for name, where in codecs.items()))
+    entries = read_catalogue()
+    print(json.dumps({e.name: e.facts() for e in entries}) if options.json else format_catalogue(entries))
     return 0
 
 
@@ -55,7 +52,8 @@ def _codec_check(options: argparse.Namespace) -> int:
     given = {"codec.name": options.name} | ({"codec.options.random_seed": seed} if options.random else {})
     config = read_config(options.config, tuple(options.settings), given)
     from audio_engram.codecs.base import load_codec
-    from audio_engram.codecs.conformance import check_codec, format_checks, without_sound
+    from audio_engram.codecs.check_result import format_checks, without_sound
+    from audio_engram.codecs.conformance import check_codec
     from audio_engram.codecs.derived import with_rate
 
     _refuse_fitted(config.codec)
