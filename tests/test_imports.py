@@ -25,7 +25,7 @@ RANKS = (
     ("forcing", "rollout"),
     ("losses", "train"),
     (
-        *("metrics", "pitch", "acoustics", "seeding", "clustering", "archetypes", "membership"),
+        *("metrics", "pitch", "acoustics", "seeding", "clustering", "breathing", "archetypes", "membership"),
         *("numbers", "statistics", "measurements", "decision", "tree"),
     ),
     ("run_folder", "source", "runs", "caveats"),

@@ -49,6 +49,7 @@ Components = Annotated[float, AfterValidator(_whole_or_share)]
 Rate = Annotated[float, AfterValidator(_rate)]
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
 Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 
@@ -138,6 +139,12 @@ class ExperimentConfig(_Section):
     audio_seconds: float = Field(5.0, gt=0)
     representations: tuple[CodecConfig, ...] = Field((), description="compared with codec; empty: variants of it")
     structure_lags: Lags = Field((1, 2, 4), description="lags at which clusters of contexts are asked")
+    archetype_counts: Counts = Field(
+        (32, 64, 128, 256, 512, 1024), description="numbers of direction clusters that are tried"
+    )
+    archetype_quantile: float = Field(
+        0.25, ge=0, lt=1, description="share of the smallest increments whose directions are left out"
+    )
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 

@@ -8,7 +8,7 @@ from audio_engram.data.publish import make_folder, publish_text, remove_leftover
 from audio_engram.errors import UsageError
 
 CONFIG = "config.toml"
-FOLDERS = ("latents", "checkpoints", "audio")
+FOLDERS = ("latents", "checkpoints", "audio", "prototypes")
 PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
 STORES = ("latents", "parts/*-of-*", "representations/latents-*")
 BELOW = ("representations/*/checkpoints", "representations/*", "representations")
@@ -35,6 +35,8 @@ WRITTEN = (
     "decision.json",
     "training.json",
     "provenance.json",
+    "prototypes/*.safetensors",
+    "archetypes.json",
     "audio/*.flac",
     "audio/index.json",
     "report.html",

@@ -1,5 +1,7 @@
 """Processes with structure planted in them: directions that come again, states that follow one another."""
 
+from math import sqrt
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -42,6 +44,52 @@ class Archetypes(World):
         return torch.stack(states)
 
 
+class Chained(Archetypes):
+    """The same 64 directions, but each is followed by the next of them, with a jump now and then.
+
+    A context therefore foretells the next direction with probability 1 - jumps (1 - 1/64).
+    """
+
+    name = "chained"
+    jumps, memory = 0.05, 0.97
+
+    def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
+        """Steps in a circle of directions, around a mean that slowly draws back."""
+        n, planted = self.frames, self.planted()
+        steps = torch.ones(n, dtype=torch.long)
+        jumping = torch.rand(n, generator=generator) < self.jumps
+        steps[jumping] = torch.randint(len(planted), (int(jumping.sum()),), generator=generator)
+        steps[0] = torch.randint(len(planted), (1,), generator=generator)
+        spread = VonMisesFisher(planted[steps.cumsum(0) % len(planted)], torch.full((n,), self.concentration))
+        magnitude = (self.log_magnitude + self.log_spread * torch.randn(n, generator=generator)).exp()
+        z, states = torch.zeros(self.dim), []
+        for delta in magnitude.unsqueeze(1) * spread.sample(generator=generator):
+            z = self.memory * z + delta
+            states.append(z)
+        return torch.stack(states)
+
+
+class Correlated(World):
+    """A Gaussian process whose dimensions are correlated: its directions crowd around a few axes, and nothing else.
+
+    Two axes carry most of the variance, so that clusters of directions are tight and, because frames return to their
+    mean, foretold by contexts. Gaussian increments of the same covariance are as tight.
+    """
+
+    name, dim = "correlated", 8
+    memory, decay = 0.5, 0.2
+
+    def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
+        """First-order autoregressions along rotated axes of falling variance."""
+        axes = torch.linalg.qr(torch.randn(self.dim, self.dim, generator=generator_for(0, "correlated")))[0]
+        scale = self.decay ** torch.arange(self.dim).div(2, rounding_mode="floor")
+        noise = torch.randn(self.frames, self.dim, generator=generator)
+        states = [noise[0]]
+        for e in noise[1:]:
+            states.append(self.memory * states[-1] + sqrt(1 - self.memory**2) * e)
+        return torch.stack(states) * scale @ axes.T
+
+
 class Regimes(World):
     """Frames around 32 states in 8 dimensions that follow one another in a circle, with a jump now and then.
 
@@ -71,7 +119,7 @@ class Regimes(World):
         noise = 2 * (self.spread**2 / (self.centres().double().var(0, correction=0) + self.spread**2)).sum()
         q = self.jumps
         # From a state: the next with probability 1 - q, otherwise each of all states alike, whose mean is 0.
-        following, everywhere = p.roll(-1, 0), p.square().sum(1).mean()
+        following, everywhere = p[torch.arange(1, self.states + 1) % self.states], p.square().sum(1).mean()
         second = (1 - q) * following.square().sum(1).mean() + q * everywhere
         within = second - ((1 - q) * following).square().sum(1).mean()
         covariance = (1 - q) * (following * p).sum(1).mean()

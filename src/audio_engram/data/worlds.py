@@ -2,7 +2,9 @@
 
 `ar`         rotating linear-Gaussian process: ΔNLL, cosine and rollout decay are known at every lag
 `archetypes` increments along planted directions with log-normal magnitudes
+`chained`    the same directions, each followed by the next: foretold by contexts
 `regimes`    states that follow one another, which clusters of contexts find and no linear rule does
+`correlated` a Gaussian process with few axes: nothing to find but its covariance
 `noise`      independent Gaussian frames: nothing to find
 `resonance`  white noise through a resonator: nothing to find but the filter
 `shuffled`   frames of a process with speaker offsets and loudness, in random order: nothing dynamic to find
@@ -11,12 +13,14 @@
 from pathlib import Path
 
 from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
-from audio_engram.data.planted import Archetypes, Regimes
+from audio_engram.data.planted import Archetypes, Chained, Correlated, Regimes
 from audio_engram.data.processes import AR, Noise, Resonance, Shuffled, World
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import UsageError
 
-WORLDS: dict[str, type[World]] = {w.name: w for w in (AR, Archetypes, Noise, Regimes, Resonance, Shuffled)}
+WORLDS: dict[str, type[World]] = {
+    w.name: w for w in (AR, Archetypes, Chained, Correlated, Noise, Regimes, Resonance, Shuffled)
+}
 
 
 def world(spec: str) -> World:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from audio_engram.errors import UsageError
+from audio_engram.experiments.archetypes import archetypes
 from audio_engram.experiments.factorisation import factorisation
 from audio_engram.experiments.injection import injection
 from audio_engram.experiments.lengths import check_lengths
@@ -22,11 +23,13 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "representation": representation,
     "smoothing": smoothing,
     "structure": structure,
+    "archetypes": archetypes,
 }
 
 __all__ = [
     "EXPERIMENTS",
     "Outcome",
+    "archetypes",
     "check_codecs",
     "check_lengths",
     "check_names",

@@ -49,12 +49,12 @@ class MeanPooled(Conditioning):
 class Components:
     """The first principal components of the whole context, flattened."""
 
-    def __init__(self, contexts: Float[Tensor, "N W D"], seed: int) -> None:
+    def __init__(self, contexts: Float[Tensor, "N W D"], seed: int, n: int = COMPONENTS) -> None:
         flat = contexts.flatten(1)
-        self._pca = PCA(min(COMPONENTS, *flat.shape), svd_solver="randomized", iterated_power=7, random_state=seed)
+        self._pca = PCA(min(n, *flat.shape), svd_solver="randomized", iterated_power=7, random_state=seed)
         self.fitted = torch.from_numpy(self._pca.fit_transform(flat.numpy()))
 
-    def project(self, contexts: Float[Tensor, "B W D"]) -> Float[Tensor, "B 8"]:
+    def project(self, contexts: Float[Tensor, "B W D"]) -> Float[Tensor, "B k"]:
         """Return the components of each context."""
         return torch.from_numpy(self._pca.transform(contexts.flatten(1).numpy()))
 

@@ -30,6 +30,8 @@ def needs(config: Config) -> Iterator[Need]:
         yield "experiments.surrogate_lags", max((1, *settings.surrogate_lags)), SPLITS
     if "magnitude" in names:
         yield "experiment magnitude", CLEAN_LAG, SPLITS
+    if "archetypes" in names:
+        yield "experiment archetypes", 1, SPLITS
     if "structure" in names:
         yield "experiments.structure_lags", max(settings.structure_lags), ("train", "test")
     if names & {"factorisation", "injection"}:

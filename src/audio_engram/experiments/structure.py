@@ -10,6 +10,7 @@ from torch import Tensor
 from audio_engram.data.windows import Windows
 from audio_engram.decision import Cause, Criterion, Finding, Verdict
 from audio_engram.experiments.conditioning import Conditioning, conditionings
+from audio_engram.experiments.meaning import LEVEL, heard
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
 from audio_engram.runs import Run
@@ -188,9 +189,11 @@ class _Cell:
         return explain(means, self.test, test, asked, torch.zeros(len(asked)))
 
     def _slices(self) -> list[Measurement]:
-        """The middle of utterances, and the assignments that are most confident."""
+        """The middle of utterances, their louder half, and the assignments that are most confident."""
         sure = self.explained.confidence
         chosen = {"middle": self._in_the_middle()}
+        if level := heard(self.run):
+            chosen["high_energy"] = _louder_half(level[LEVEL], self.test.frames.offsets)[self.explained.place]
         chosen |= {f"confident_{share:.0%}": sure >= sure.quantile(1 - share) for share in SHARES if len(sure)}
         return [self._ratio(self.explained.only(mask), f"variance_ratio_{name}") for name, mask in chosen.items()]
 
@@ -225,6 +228,11 @@ class _Cell:
     def _record(self, metric: str, interval: Interval, **what: Any) -> Measurement:
         known = {"experiment": "structure", "model": self.name, "lag": self.lag, "data": self.data}
         return self.run.measure(interval, metric=metric, **(known | what))
+
+
+def _louder_half(level: Float[Tensor, " N"], offsets: Int[Tensor, " U1"]) -> Bool[Tensor, " N"]:
+    """Frames above the median level of their utterance."""
+    return torch.cat([one > one.nanmedian() for one in level.split(offsets.diff().tolist())])
 
 
 class _Judged:

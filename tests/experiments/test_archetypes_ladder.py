@@ -1,0 +1,130 @@
+"""Archetypes on worlds whose answer is known: planted and foretold, planted and not foretold, correlated noise."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from audio_engram.config import make_config
+from audio_engram.data.planted import Archetypes
+from audio_engram.data.processes import World
+from audio_engram.distributions import VonMisesFisher
+from audio_engram.experiments.archetypes import archetypes
+from audio_engram.measurements import Measurements
+from audio_engram.runs import Run
+
+COUNTS = [32, 64, 128]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_worlds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "speakers", 20)
+        patch.setattr(World, "utterances_per_speaker", 2)
+        yield
+
+
+def measured(name, folder, counts=COUNTS):
+    config = make_config(
+        {
+            "device": "cpu",
+            "data": {"corpus": f"world:{name}", "test": 0.4},
+            "experiments": {"archetype_counts": counts},
+        }
+    )
+    run = Run(folder, config, log=lambda line: None)
+    outcome = archetypes(run)
+    (finding,) = outcome.findings
+    return run, Measurements(outcome.measurements), finding, outcome.warnings
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    return measured("archetypes", tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory):
+    return measured("chained", tmp_path_factory.mktemp("chained"), [64])
+
+
+@pytest.fixture(scope="module")
+def correlated(tmp_path_factory):
+    return measured("correlated", tmp_path_factory.mktemp("correlated"), [32, 64])
+
+
+def test_the_planted_number_is_found(planted):
+    _, records, _, _ = planted
+    assert records.one(metric="found_k").value == 64
+
+
+def test_tightness_at_the_planted_number_is_that_of_the_planted_spread(planted):
+    run, records, _, _ = planted
+    # The truth in the space of the components: planted directions with the planted spread, projected as the data are.
+    kept = load_file(run.folder / "prototypes/k64.safetensors")["directions"]
+    basis = torch.linalg.svd(kept)[2]
+    explained = torch.linalg.svdvals(kept)
+    basis = basis[: int((explained > 1e-3).sum())]
+    directions = Archetypes().planted().repeat_interleave(400, 0)
+    drawn = VonMisesFisher(directions, torch.full((len(directions),), Archetypes.concentration)).sample(
+        generator=torch.Generator().manual_seed(0)
+    )
+    # Standardisation is nearly isotropic here: its scale enters as the run's own.
+    scale = run.frames().scale
+    rows = torch.nn.functional.normalize((drawn / scale) @ basis.T, dim=1).view(64, 400, -1)
+    centres = torch.nn.functional.normalize(rows.mean(1), dim=1)
+    truth = float((rows * centres.unsqueeze(1)).sum(2).mean())
+    found = records.one(metric="tightness", data="real", model="K = 64", split="test")
+    # Standard error of a mean of 4,000 cosines that spread by 0.014; centroids of 100 rows take 2e-4 each way.
+    assert found.value == pytest.approx(truth, abs=0.003)
+
+
+def test_planted_directions_that_contexts_do_not_tell_fail_by_their_accuracy(planted):
+    _, records, finding, _ = planted
+    assert finding.verdict == "fail"
+    at = {"data": "real", "model": "K = 64"}
+    accuracy = records.one(metric="membership_accuracy", **at)
+    # The axis is one of 32 at random and the sign leans toward the origin: between 1/64 and 1/32.
+    assert 1 / 80 < accuracy.value < 1 / 20
+    assert records.one(metric="tightness", split="test", **at).low > 0.75
+
+
+def test_directions_that_follow_one_another_pass(chained):
+    _, records, finding, _ = chained
+    assert finding.verdict == "pass"
+    accuracy = records.one(metric="membership_accuracy", data="real", model="K = 64").value
+    # Nothing foretells the jumps: 1 - 0.05 (1 - 1/64).
+    assert 0.75 < accuracy < 0.97
+    assert records.one(metric="membership_linear", data="real", model="K = 64").value < 0.97
+
+
+def test_tight_clusters_of_correlated_noise_are_no_archetypes(correlated):
+    _, records, finding, _ = correlated
+    tight = records.select(metric="tightness", data="real", split="test")
+    assert all(r.low > 0.75 for r in tight)  # tightness alone would pass
+    assert all(abs(r.value) < 0.01 for r in records.select(metric="tightness_excess"))
+    assert records.one(metric="found_k").value is None
+    assert finding.verdict == "fail"
+    assert "No K is tighter than the nulls" in finding.words
+
+
+def test_prototypes_are_unit_directions_near_the_planted_ones(planted):
+    run, _, _, _ = planted
+    found = load_file(run.folder / "prototypes/k64.safetensors")
+    assert found["directions"].shape == (64, 32)
+    torch.testing.assert_close(found["directions"].norm(dim=1), torch.ones(64))
+    assert float(found["share"].sum()) == pytest.approx(1)
+    truth = torch.nn.functional.normalize(Archetypes().planted() / run.frames().scale, dim=1)
+    nearest = (truth @ found["directions"].T).amax(1)
+    # The components that are left out take about a tenth of a direction's square.
+    assert float(nearest.quantile(0.1)) > 0.85
+    described = json.loads((run.folder / "archetypes.json").read_text())
+    assert len(described) == 64
+    assert sum(one["size"] for one in described) > 0
+
+
+def test_what_cannot_be_clustered_is_said(tmp_path):
+    _, records, _, warnings = measured("correlated", tmp_path, [16, 100_000])
+    assert warnings == ["Archetypes: K = 100000 left out: under 10 training directions for each."]
+    assert {r.model for r in records.select(metric="tightness")} == {"K = 16"}

@@ -1,0 +1,117 @@
+"""Directions, their nulls, and how clusters hold them, against plain arithmetic."""
+
+from math import log
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from audio_engram.archetypes import Space, fit_space, hold, increments, moments_of, size_entropy
+from audio_engram.data.windows import Windows
+from audio_engram.membership import fit_classifier, predict
+from toys import ar_frames
+
+
+def windows(split="train"):
+    return Windows(ar_frames(12, 400), split, 3, 1)
+
+
+def test_real_increments_are_those_of_the_segments():
+    w = windows()
+    found = increments(w, "real", None, 0)
+    torch.testing.assert_close(found.delta, w.gather(found.index).delta[:, -1])
+    assert torch.equal(found.speaker, w.gather(found.index).speaker[:, -1])
+
+
+def test_random_pairs_start_at_the_context_and_end_at_a_frame_of_the_same_speaker():
+    w = windows()
+    found = increments(w, "random_pairs", None, 0)
+    reached = w.gather(found.index).context[:, -1] + found.delta
+    apart = torch.cdist(reached, w.frames.z)
+    near, place = apart.min(1)
+    assert float(near.max()) < 0.01
+    assert torch.equal(w.frames.speaker[place], found.speaker)
+    assert (w.frames.in_split("train")[place]).all()
+    assert float((place == w.target[found.index]).double().mean()) < 0.05
+    again, other = (increments(w, "random_pairs", None, seed) for seed in (0, 1))
+    assert torch.equal(again.delta, found.delta)
+    assert not torch.equal(other.index, found.index) or not torch.equal(other.delta, found.delta)
+
+
+def test_gaussian_increments_have_the_covariance_they_were_given():
+    w = windows()
+    real = increments(w, "real", None, 0)
+    found = increments(w, "gaussian", moments_of(real.delta), 0)
+    n = len(found.delta)
+    # Entries of a covariance of n rows have standard errors of at most sqrt(2 / n) of the variances; 5 of them.
+    torch.testing.assert_close(found.delta.T.cov(), real.delta.T.cov(), rtol=0.0, atol=5 * (2 / n) ** 0.5)
+    torch.testing.assert_close(found.delta.mean(0), real.delta.mean(0), rtol=0.0, atol=5 * (1 / n) ** 0.5)
+    assert torch.equal(found.speaker, real.speaker)
+
+
+def test_above_keeps_the_longer_ones_with_all_that_belongs_to_them():
+    found = increments(windows(), "real", None, 0)
+    longer = found.above(float(found.delta.norm(dim=1).median()))
+    assert abs(len(longer.delta) - len(found.delta) / 2) < 2
+    assert set(longer.index.tolist()) < set(found.index.tolist())
+    assert len(longer.index) == len(longer.speaker) == len(longer.delta)
+
+
+def test_the_space_holds_nine_tenths_of_the_variance_and_its_directions_are_units():
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([1.0, 0.8, 0.6, 0.1, 0.05, 0.02])
+    delta = torch.randn(5000, 6, generator=generator) * scale
+    space = fit_space(delta)
+    assert space.vectors.shape == (6, 3)
+    rows = space.directions(delta)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(5000))
+    torch.testing.assert_close(rows, F.normalize(F.normalize(delta, dim=1) @ space.vectors, dim=1))
+    torch.testing.assert_close(space.back(rows).norm(dim=1), torch.ones(5000))
+    torch.testing.assert_close(space.directions(space.back(rows)), rows)
+
+
+def test_hold_measures_cosines_to_centroids_and_squares_to_training_means():
+    generator = torch.Generator().manual_seed(0)
+    train, rows, centres = (F.normalize(torch.randn(n, 3, generator=generator), dim=1) for n in (60, 40, 4))
+    own = torch.randint(3, (60,), generator=generator)  # the last cluster is empty
+    held = hold(rows, centres, train, own)
+    assert torch.equal(held.labels, (rows @ centres.T).argmax(1))
+    torch.testing.assert_close(held.cosine, (rows @ centres.T).amax(1))
+    means = torch.stack([*(train[own == k].mean(0) for k in range(3)), train.mean(0)])
+    torch.testing.assert_close(held.within, (rows - means[held.labels]).square().sum(1))
+    torch.testing.assert_close(held.total, (rows - train.mean(0)).square().sum(1))
+
+
+def test_entropy_of_sizes_is_one_where_they_are_alike():
+    assert size_entropy(torch.arange(12) % 4, 4) == pytest.approx(1.0)
+    assert size_entropy(torch.tensor([0, 0, 0, 1]), 4) == pytest.approx((0.75 * log(4 / 3) + 0.25 * log(4)) / log(4))
+    assert size_entropy(torch.zeros(5, dtype=torch.long), 4) == pytest.approx(0.0)
+
+
+def test_a_hidden_layer_learns_what_no_linear_rule_can():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6000, 2, generator=generator)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
+    train, validation, test = ((x[p], y[p]) for p in (slice(0, 4000), slice(4000, 5000), slice(5000, None)))
+    accuracy = {
+        hidden: float((predict(fit_classifier(train, validation, 2, hidden, 0), test[0]) == test[1]).double().mean())
+        for hidden in (True, False)
+    }
+    # Softmax regression on a balanced exclusive or: 0.5 with a standard error of 0.016; three-sided corners reach 0.75.
+    assert accuracy[True] > 0.95
+    assert accuracy[False] < 0.76
+
+
+def test_a_classifier_is_the_same_from_the_same_seed_and_leaves_the_global_stream_alone():
+    x, y = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first, again, other = (fit_classifier((x, y), (x, y), 5, True, seed)(x) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_space_can_be_made_of_any_orthonormal_columns():
+    vectors = torch.linalg.qr(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)))[0]
+    assert Space(vectors).back(torch.eye(2)).shape == (2, 5)
