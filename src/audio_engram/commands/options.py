@@ -20,6 +20,8 @@ PLAIN = {
     "data.max_failed": "max_failed",
 }
 """Keys of the configuration that have an option of their own."""
+DESCRIBING = ("config", "settings", "corpus", "latents", "codec", "experiments")
+"""Options that say what run is meant, where that is not the one that stands in --out."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +54,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/CORPUS-CODEC)")
     parser.add_argument("--max-failed", type=float, metavar="SHARE", help="failed inputs allowed (default 0.01)")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    again.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; by itself, with its settings"
+    )
     again.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
     add_settings(parser)
 
 
 def read_options(options: argparse.Namespace) -> Config:
-    """The file and the settings, with the plain options on top; nothing at all is the demo."""
+    """The file and the settings, with the plain options on top; nothing at all is the run to resume, or the demo."""
     given: dict[str, Any] = {}
     if getattr(options, "latents", None) is not None:
         if options.corpus is not None:
@@ -69,7 +73,24 @@ def read_options(options: argparse.Namespace) -> Config:
             given[key] = getattr(options, name)
     if getattr(options, "experiments", None):
         given["experiments.names"] = options.experiments.split(",")
-    return read_config(options.config or _demo_config(options), tuple(options.settings), given)
+    path = options.config or _resumed_config(options) or _demo_config(options)
+    return read_config(path, tuple(options.settings), given)
+
+
+def _resumed_config(options: argparse.Namespace) -> Path | None:
+    """The settings of the run that is resumed, if none are given here."""
+    if not options.resume or options.out is None or any(getattr(options, name, None) for name in DESCRIBING):
+        return None
+    from audio_engram.run_folder import CONFIG, is_run
+
+    path = Path(options.out / CONFIG)
+    if not is_run(options.out):
+        return None
+    try:
+        read_config(path)
+    except UsageError:
+        return None  # another version wrote it, which is said where the folder is claimed
+    return path
 
 
 def _demo_config(options: argparse.Namespace) -> Path | None:
