@@ -72,6 +72,7 @@ def test_wrong_settings_are_one_clear_line(setting, message):
         "experiments.unrolls=[0]",
         "experiments.lags=[1, 1]",
         "experiments.names=['magnitude', 'magnitude']",
+        "experiments.names=[]",
     ],
 )
 def test_lags_that_no_experiment_can_use_are_refused(setting):

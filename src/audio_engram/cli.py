@@ -1,6 +1,7 @@
 """The command `engram`. Results go to stdout, progress to stderr; PyTorch is imported only where it is needed."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ BUG, INTERRUPT = 1, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does, where a name is beyond the encoding
     options = _parser().parse_args(arguments)
     try:
         code = int(options.do(options) or 0)

@@ -126,7 +126,7 @@ class TrainConfig(_Section):
 class ExperimentConfig(_Section):
     """What is measured, how far, and how often it is resampled."""
 
-    names: Names = ("predictability", "magnitude", "factorisation", "injection")
+    names: Names = Field(("predictability", "magnitude", "factorisation", "injection"), min_length=1)
     lags: LagsWithOne = (1, 2, 4, 8)
     surrogate_lags: Lags = (1, 2)
     ceiling_lags: LagsWithOne = (1, 2, 4, 8, 16)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from audio_engram.data.publish import publish_text
 from audio_engram.errors import DataError, UsageError
@@ -27,9 +27,9 @@ class Measurement(BaseModel):
     experiment: str
     model: str
     metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     codec: str = ""
     data: str = "real"
     lag: int = 1

@@ -127,12 +127,6 @@ def test_optional_files_may_be_missing(tmp_path: Path) -> None:
     assert list(tmp_path.glob("run/.*tmp")) == []
 
 
-def test_a_run_without_any_measurement_has_a_page(tmp_path: Path) -> None:
-    folder = small(tmp_path / "run")
-    (folder / "measurements.json").write_text("[]")
-    assert "0 records" in write_report(folder).read_text()
-
-
 @pytest.mark.parametrize("name", ["config.toml", "measurements.json", "decision.json", "provenance.json"])
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path, name: str) -> None:
     folder = small(tmp_path / "run")
@@ -143,10 +137,28 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path, name: st
     assert (folder / "report.html").read_text() == "the report before"
 
 
+def record(**changes: str) -> str:
+    """A list of one measurement, its fields as JSON."""
+    fields = {"experiment": '"x"', "model": '"x"', "metric": '"x"', "value": "1.5"} | changes
+    return "[{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}]"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("measurements.json", "[", "Expecting"),
+        ("measurements.json", "[", "Invalid JSON"),
+        ("measurements.json", "[]", "holds no measurement"),
+        ("measurements.json", "{}", "valid array"),
+        ("measurements.json", "null", "valid array"),
+        ("measurements.json", "5", "valid array"),
+        ("measurements.json", "[" * 100_000, "recursion limit"),
+        ("measurements.json", "9" * 5000, "."),
+        ("measurements.json", record(value="NaN"), "0.value: .*finite"),
+        ("measurements.json", record(low="-Infinity"), "0.low: .*finite"),
+        ("measurements.json", record(lag="9" * 5000), "."),
+        ("measurements.json", record(value="9" * 5000), "out of range"),
+        ("measurements.json", record(model='"\\ud800"'), "Invalid JSON"),
+        ("measurements.json", f"[{record()[1:-1]}, {record()[1:-1]}]", "measured twice: .*one record per key"),
         ("measurements.json", '[{"experiment": "x"}]', "model: Field required"),
         ("decision.json", "{}", "headline"),
         ("provenance.json", '{"version": 3}', "version"),

@@ -1,6 +1,11 @@
 """Runs side by side: the right cells in the right column, and what the reader must know."""
 
+import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +13,7 @@ from fake_run import write_run
 from html_reading import Elements
 
 from audio_engram import cli
+from audio_engram.data import publish
 from audio_engram.errors import DataError, UsageError
 from audio_engram.measurements import Measurements
 from audio_engram.numbers import interval
@@ -79,6 +85,36 @@ def test_bad_input(two: list[Path], names: list[str], metric: str, kind: type[Ex
     (two[0].parent / "empty").mkdir(exist_ok=True)
     with pytest.raises(kind, match=message):
         compare([two[0].parent / name for name in names], metric)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_page_that_cannot_be_written_names_its_own_option(
+    two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(publish, "_reach_the_disk", refuse)
+    code = cli.main(["compare", *map(str, two), "--html", str(tmp_path / "side.html")])
+    said = capsys.readouterr().err.splitlines()
+    remedy = "free some space and run it again" if number == errno.ENOSPC else "choose another place with --html"
+    assert (code, len(said)) == (3 if number == errno.ENOSPC else 2, 1)
+    assert said[0].endswith(remedy)
+
+
+def test_a_name_beyond_the_encoding_of_stdout(two: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(two[0], tmp_path / "lauf ü😀")
+    for words in (["compare", str(two[1]), "lauf ü😀"], ["compare", str(two[1]), "lauf ü😀", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "audio_engram", *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "lauf \\" in done.stdout
+    assert "lauf ü😀" in json.loads(done.stdout)["rows"][0]
 
 
 def test_the_command_prints_a_table_and_writes_a_page(

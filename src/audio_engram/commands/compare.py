@@ -26,7 +26,7 @@ def _compare(options: argparse.Namespace) -> int:
         write_comparison(table, cautions, options.html)
     if options.json:
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        print(json.dumps({"cautions": cautions, "rows": rows}, ensure_ascii=False))
+        print(json.dumps({"cautions": cautions, "rows": rows}))
         return 0
     for caution in cautions:
         print(f"caution: {caution}", file=sys.stderr)

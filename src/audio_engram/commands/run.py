@@ -1,6 +1,7 @@
 """`engram run`: encode, measure, decide and report."""
 
 import argparse
+import json
 
 from audio_engram.commands.options import Subcommands, add_common, open_run
 
@@ -19,7 +20,7 @@ def _run(options: argparse.Namespace) -> int:
 
     decision = climb(run, default_command())
     if options.json:
-        print(decision.model_dump_json())
+        print(json.dumps(decision.model_dump(mode="json")))
     else:
         print(decision)
         print(f"\nReport: {run.folder / 'report.html'}")

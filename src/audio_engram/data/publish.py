@@ -13,8 +13,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` at a good end, else remove it.
+def published(path: Path, option: str = "--out") -> Iterator[Path]:
+    """Yield a temporary name beside `path`, which `option` names; rename it to `path` at a good end, else remove it.
 
     Raises: DataError when the disk is full, UsageError when the place cannot be written for another reason.
     """
@@ -25,17 +25,18 @@ def published(path: Path) -> Iterator[Path]:
         _reach_the_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, option) from error
     finally:
         with suppress(OSError):  # where nothing can be written, nothing is there to remove
             temporary.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> EngramError:
+def unwritable(path: Path, error: OSError, option: str = "--out") -> EngramError:
     """The one line for a place that could not be written."""
     if error.errno in FULL:
-        return DataError(f"disk full while writing {path} ({error.strerror}); free some space and go on with --resume")
-    return UsageError(f"{path}: cannot be written ({error.strerror}); choose another place with --out")
+        again = "go on with --resume" if option == "--out" else "run it again"
+        return DataError(f"disk full while writing {path} ({error.strerror}); free some space and {again}")
+    return UsageError(f"{path}: cannot be written ({error.strerror}); choose another place with {option}")
 
 
 def make_folder(path: Path) -> None:
@@ -49,9 +50,9 @@ def make_folder(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
-def publish_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
-    with published(path) as temporary:
+def publish_text(path: Path, text: str, option: str = "--out") -> None:
+    """Write `text` to `path`, which `option` names, as UTF-8, whole or not at all."""
+    with published(path, option) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -1,7 +1,6 @@
 """The files of a run folder, read and checked: the only input of the report."""
 
 import base64
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +125,10 @@ def read_run(path: Path) -> RunFolder:
 
 
 def _measurements(text: str) -> Measurements:
-    return Measurements(Measurement.model_validate(record) for record in json.loads(text))
+    records = TypeAdapter(list[Measurement]).validate_json(text)
+    if not records:
+        raise DataError("holds no measurement")
+    return Measurements(records)
 
 
 def _required(run: Path, name: str, parse: Callable[[str], T]) -> T:
@@ -144,9 +146,9 @@ def _parse(run: Path, name: str, parse: Callable[[str], T]) -> T:
         return parse((run / name).read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{run / name}: {where}: {first['msg']}: {_remedy(run)}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        where = "".join(f"{part}." for part in first["loc"])[:-1]
+        raise DataError(": ".join(filter(None, [str(run / name), where, first["msg"], _remedy(run)]))) from error
+    except (OSError, UnicodeDecodeError, DataError) as error:
         raise DataError(f"{run / name}: {error}: {_remedy(run)}") from error
 
 

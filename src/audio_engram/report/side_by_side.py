@@ -57,7 +57,7 @@ def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]
 
 def write_comparison(table: Table, cautions: Sequence[str], path: Path) -> None:
     """The same as a page that needs nothing else."""
-    publish_text(path, page("compare.html", {}, {"table": table, "cautions": cautions}))
+    publish_text(path, page("compare.html", {}, {"table": table, "cautions": cautions}), option="--html")
 
 
 def as_text(table: Table) -> str:
