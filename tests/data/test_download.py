@@ -290,7 +290,8 @@ def test_the_command_fetches_unpacks_and_the_corpus_opens(openslr, tmp_path, cap
     assert code == 3  # the two subsets here hold utterances of one name
     assert "103-1-0000 more than once" in err[0]
     code, out, err = engram(capsys, "corpus", "check", "librispeech:d/LibriSpeech/dev-clean", "--json")
-    facts = {"utterances": 2, "speakers": 2, "most_of_one_speaker": 1, "subsets": {"dev-clean": 2}, "missing": 0}
+    facts = {"utterances": 2, "speakers": 2, "most_of_one_speaker": 1, "held_out": 0}
+    facts |= {"subsets": {"dev-clean": 2}, "missing": 0}
     assert (code, json.loads(out), err) == (0, facts, [])
     before = len(openslr.asked)
     code, out, _ = engram(capsys, *words, "--json")
@@ -384,6 +385,31 @@ def test_a_subset_that_is_there_is_left_alone(tmp_path):
         download_librispeech("dev-claen", tmp_path)
 
 
+def test_a_local_folder_of_archives(tmp_path, capsys, monkeypatch):
+    """The offline case: nothing is copied, and the archives stay where they are."""
+    monkeypatch.chdir(tmp_path)
+    data = archive("dev-clean")
+    monkeypatch.setitem(SUBSETS, "dev-clean", hashlib.md5(data, usedforsecurity=False).hexdigest())
+    Path("archives").mkdir()
+    words = ["corpus", "download", "librispeech", "dev-clean", "--to", "new/d", "--mirror", "archives"]
+    code, out, err = engram(capsys, *words)
+    assert (code, out, len(err)) == (4, "", 1)
+    assert (
+        err[0] == "engram: archives/dev-clean.tar.gz: is not there; put the archive into the folder given with --mirror"
+    )
+    Path("archives/dev-clean.tar.gz").write_bytes(data[:-1])
+    code, out, err = engram(capsys, *words)
+    assert (code, out, len(err)) == (3, "", 1)
+    assert re.search(r"its MD5 is \w+, wanted \w+: it is damaged or another file; copy it again", err[0])
+    assert not Path("new").exists()
+    Path("archives/dev-clean.tar.gz").write_bytes(data)
+    code, out, err = engram(capsys, *words)
+    assert (code, out.splitlines()[0], err) == (0, "new/d/LibriSpeech/dev-clean", [])
+    assert names(tmp_path / "new/d") == ["LibriSpeech"]
+    assert Path("archives/dev-clean.tar.gz").read_bytes() == data
+    assert engram(capsys, "corpus", "check", "librispeech:new/d")[0] == 0
+
+
 def test_a_killed_run_between_the_steps_goes_on(openslr, tmp_path, monkeypatch):
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
@@ -414,7 +440,8 @@ def test_check_names_missing_and_empty_files(tmp_path, capsys, monkeypatch):
         ["utterances", "4"],
         ["speakers", "2"],
         ["most_of_one_speaker", "2"],
-        ["subsets", "{'x': 2, 'y': 2}"],
+        ["held_out", "0 speakers at data.test = 0.25: too few to divide, and for verdicts, which need 6"],
+        ["subsets", "x 2, y 2"],
         ["missing", "2"],
     ]
     assert err == [
@@ -440,4 +467,31 @@ def test_check_of_what_cannot_be_opened(capsys, spec, code, line):
 
 def test_check_of_the_demo(capsys):
     code, out, err = engram(capsys, "corpus", "check", "demo", "--json")
-    assert (code, json.loads(out)["speakers"], err) == (0, 32, [])
+    assert (code, json.loads(out)["speakers"], json.loads(out)["held_out"], err) == (0, 32, 8, [])
+    lines = dict(line.split(maxsplit=1) for line in engram(capsys, "corpus", "check", "demo")[1].splitlines())
+    assert lines["held_out"] == "8 speakers at data.test = 0.25: enough for verdicts, which need 6"
+    assert lines["subsets"] == "none"
+
+
+def test_check_of_latents(tmp_path, capsys):
+    for speaker in range(4):
+        (tmp_path / f"s{speaker}").mkdir()
+        np.save(tmp_path / f"s{speaker}/a.npy", np.ones((10 + speaker, 3), np.float32))
+    code, out, err = engram(capsys, "corpus", "check", f"latents:{tmp_path}", "--json")
+    facts = {"utterances": 4, "speakers": 4, "most_of_one_speaker": 1, "held_out": 1, "subsets": {}}
+    facts |= {"D": 3, "dtype": "float32", "frames": 46, "problems": 0}
+    assert (code, json.loads(out), err) == (0, facts, [])
+    np.save(tmp_path / "s3/b.npy", np.full((9, 3), np.nan, np.float32))
+    np.save(tmp_path / "s3/c.npy", np.ones((9, 4), np.float32))
+    code, out, err = engram(capsys, "corpus", "check", f"latents:{tmp_path}")
+    assert (code, len(err)) == (3, 3)
+    assert "problems             2" in out
+    assert "held_out             1 speaker at data.test = 0.25: too few for verdicts, which need 6" in out
+    assert "s3/b.npy: frame 0 is not finite" in err[0]
+    assert err[2].startswith("engram: 2 of 6 utterances cannot be used, first s3/b.npy")
+
+
+def test_a_world_is_not_checked(capsys):
+    code, out, err = engram(capsys, "corpus", "check", "world:ar")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "nothing to check" in err[0]

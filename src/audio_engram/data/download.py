@@ -33,7 +33,10 @@ def fetch(url: str, path: Path, md5: str) -> None:
     disk, UsageError for an address that is not http(s) or a place that cannot be written.
     """
     if not url.startswith(("https://", "http://")):
-        raise UsageError(f"{url}: downloads go over https:// or http://; mend the address given with --mirror")
+        raise UsageError(
+            f"{url}: downloads go over https:// or http://, or come from a local folder that is there;"
+            " mend what --mirror says"
+        )
     part = path.with_name(f"{path.name}.part")
     with written_below(path.parent):
         if not path.exists():
@@ -47,6 +50,22 @@ def fetch(url: str, path: Path, md5: str) -> None:
             f"{url}: its MD5 is {found}, wanted {md5}, so it is damaged or another file; it was put aside as {bad}:"
             " delete that, and run the same command again or give another server with --mirror"
         )
+
+
+def local_archive(path: Path, md5: str) -> Path:
+    """`path`, an archive that is there already.
+
+    Raises: MissingError when it is not, DataError when it cannot be read or its checksum is wrong; it is left as it is.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: is not there; put the archive into the folder given with --mirror")
+    try:
+        found = file_md5(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or copy it again") from error
+    if found != md5:
+        raise DataError(f"{path}: its MD5 is {found}, wanted {md5}: it is damaged or another file; copy it again")
+    return path
 
 
 @contextmanager

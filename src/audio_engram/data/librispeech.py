@@ -9,7 +9,7 @@ from pathlib import Path
 from audio_engram.codecs.base import near_miss
 from audio_engram.data.archive import unpack
 from audio_engram.data.corpus import Corpus, CorpusItem
-from audio_engram.data.download import fetch, written_below
+from audio_engram.data.download import fetch, local_archive, written_below
 from audio_engram.errors import DataError, UsageError
 
 SERVER = "https://www.openslr.org/resources/12"
@@ -69,6 +69,8 @@ def _check_speakers(table: Path, speakers: set[str]) -> None:
 def download_librispeech(subset: str, folder: Path, server: str = SERVER) -> bool:
     """Fetch and unpack a subset into `folder/LibriSpeech/<subset>`; False if it is there already.
 
+    `server` is an address, or a local folder that holds the archives: those are read where they are, and stay.
+
     Raises: UsageError for an unknown subset, MissingError when the server cannot be reached, DataError for a
     damaged archive or a full disk. What was fetched is kept and gone on from.
     """
@@ -76,14 +78,20 @@ def download_librispeech(subset: str, folder: Path, server: str = SERVER) -> boo
         raise UsageError(f"LibriSpeech has no subset {subset!r}; {near_miss(subset, sorted(SUBSETS))}")
     if (folder / "LibriSpeech" / subset).exists():
         return False
-    archive, unpacked = folder / f"{subset}.tar.gz", folder / f".{subset}"
-    fetch(f"{server.rstrip('/')}/{archive.name}", archive, SUBSETS[subset])
+    name, unpacked, is_local = f"{subset}.tar.gz", folder / f".{subset}", Path(server).expanduser().is_dir()
+    if is_local:
+        archive = local_archive(Path(server).expanduser() / name, SUBSETS[subset])
+    else:
+        archive = folder / name
+        fetch(f"{server.rstrip('/')}/{name}", archive, SUBSETS[subset])
     shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed process
     try:
         with written_below(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             unpack(archive, unpacked)
             _put_in_place(unpacked / "LibriSpeech", folder / "LibriSpeech", subset)
-            archive.unlink()
+            if not is_local:
+                archive.unlink()
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     return True
