@@ -64,3 +64,14 @@ def test_the_remedy_for_an_unfinished_run_works(begun: Config, capsys: pytest.Ca
     assert "engram run --resume --out out" in capsys.readouterr().err
     assert cli.main(["run", "--resume", "--out", "out"]) == 0
     assert cli.main(["report", "out"]) == 0
+
+
+def test_encode_says_what_is_not_in_the_store(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*BEGUN, "--set", "codec.stack=2", "--set", "codec.pca=2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "600 frames" in out[0]  # as many as without a stack
+    assert out[1:] == [
+        "The store holds the codec's own latents; codec.stack, codec.pca are applied when they are read."
+    ]
+    assert cli.main([*BEGUN, "--overwrite"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1

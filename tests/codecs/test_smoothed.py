@@ -105,6 +105,14 @@ def test_a_learned_smoother_is_the_same_from_the_same_seed() -> None:
     assert first.title == "samples 500 Hz · learned smoother 5 dB"
 
 
+def test_training_a_smoother_is_not_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("audio_engram.codecs.smoother.STEPS", 3)
+    monkeypatch.setattr("audio_engram.codecs.smoother.SAID_EVERY", 2)
+    fit_smoother(LearnedSmoother(SampleCodec(), 1.0), [speech()], seed=0)
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", ["train smoother: step 1/3", "train smoother: step 3/3"])
+
+
 def test_a_smoother_needs_sound_and_long_utterances() -> None:
     with pytest.raises(UsageError, match="cannot be decoded"):
         LearnedSmoother(plain(), 1.0)

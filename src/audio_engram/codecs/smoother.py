@@ -1,5 +1,7 @@
 """A learned smoother: latents with less acceleration whose sound is still the same."""
 
+import sys
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,6 +14,7 @@ from audio_engram.errors import DataError, NumericalError, UsageError
 
 FRAMES, BATCH, STEPS, RATE = 32, 8, 200, 2e-3
 HIDDEN = 256
+SAID_EVERY = 50
 TOUCH = 1e-4  # dB²
 
 
@@ -103,7 +106,9 @@ def _train(smoother: LearnedSmoother, utterances: list[Tensor], generator: torch
     parameters = [p.requires_grad_(True) for p in (*smoother.first.parameters(), *smoother.last.parameters())]
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        if step % SAID_EVERY == 0:
+            print(f"train smoother: step {step + 1}/{STEPS}", file=sys.stderr, flush=True)
         loss = _loss(smoother, _cuts(utterances, generator).to(device))
         if not bool(loss.isfinite()):
             raise NumericalError("codec.smoother: the loss is not finite: the decoder's gradient explodes; lower it")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audio_engram.commands.options import Subcommands, add_common, find_folder, open_run, read_options
-from audio_engram.config import Config
+from audio_engram.config import ENCODING, Config, read_config
 from audio_engram.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,17 @@ def _encode(options: argparse.Namespace) -> int:
         f"{store.manifest.frames} frames in {store.path}"
     )
     print(json.dumps(facts) if options.json else text)
+    if (derived := _derived(store.path.parent / "config.toml")) and not options.json:
+        print(f"The store holds the codec's own latents; {', '.join(derived)} are applied when they are read.")
     return 0
+
+
+def _derived(config: Path) -> list[str]:
+    """Settings that do not change what is stored; a part's folder has no configuration."""
+    if not config.is_file():
+        return []
+    said = read_config(config).codec.model_dump(exclude_defaults=True, exclude=set(ENCODING))
+    return [f"codec.{name}" for name in said]
 
 
 def _check(options: argparse.Namespace) -> None:
