@@ -94,6 +94,24 @@ def test_second_law_step_by_step_from_the_models_own_states(model):
             states = torch.cat([states, rolled.latents[:, s : s + 1]], dim=1)
 
 
+@pytest.mark.parametrize("step", [*STEPS, "sample"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e200])
+def test_a_state_that_left_the_finite_numbers_is_no_error_and_disturbs_no_other(model, step, bad):
+    context, truth = run_of_frames()
+    context[1, -1] = bad
+
+    def roll(rows):
+        options = RolloutOptions(step, generator=torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            return rollout(model, context[rows], free_running(S), truth[rows], options).latents
+
+    rolled = roll([0, 1, 2])
+    assert not rolled[1, -1].isfinite().any() or bad == 1e200
+    torch.testing.assert_close(rolled[[0, 2]], roll([0, 2]), rtol=1e-9, atol=1e-9)
+    assert rolled[[0, 2]].isfinite().all()
+    assert not roll([1])[0, -1].isfinite().any() or bad == 1e200
+
+
 @pytest.mark.parametrize("after", [[3], [1, 4], [2, 3, 6]])
 def test_only_frames_where_the_mask_is_true_reach_later_states(model, after):
     context, truth = run_of_frames()

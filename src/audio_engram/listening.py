@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audio_engram.audio import rms_db, write_audio
 from audio_engram.codecs.base import Codec
+from audio_engram.codecs.foreign import CodecError
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder, publish_text
@@ -33,20 +34,25 @@ class _Sound:
     note: str
 
 
-def listen(run: Run) -> list[dict[str, object]]:
-    """Write the sounds of a few test utterances and an index of them; a world has none."""
+def listen(run: Run) -> list[str]:
+    """Write the sounds of a few test utterances and an index of them; a world has none.
+
+    Returns the warnings of the report: what has no sound, and why. A rollout that diverges is a result and no error.
+    """
     codec = run.codec
     if run.corpus is None or not codec.playable:
         return []
     folder = run.folder / "audio"
     make_folder(folder)
     items = {item.id: item for item in run.corpus.items}
-    index = []
+    index, silent = [], []
     for number, utterance in enumerate(_chosen(run)):
         run.log(f"audio: {utterance}")
-        index += _one_utterance(run, codec, folder, items[utterance], number)
+        rows, without = _one_utterance(run, codec, folder, items[utterance], number)
+        index += rows
+        silent += [f"{utterance}, {one}" for one in without]
     publish_text(folder / "index.json", json.dumps(index, indent=1) + "\n")
-    return index
+    return [f"Not to be heard under Listen: {'; '.join(silent)}."] if silent else []
 
 
 def _chosen(run: Run) -> list[str]:
@@ -66,19 +72,37 @@ def _n_frames(run: Run) -> int:
     return max(2, round(run.config.experiments.audio_seconds * run.codec.frame_rate))
 
 
-def _one_utterance(run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int) -> list[dict[str, object]]:
-    frames = run.frames()
+def _one_utterance(
+    run: Run, codec: Codec, folder: Path, item: CorpusItem, number: int
+) -> tuple[list[dict[str, object]], list[str]]:
+    """The rows of the index, and what has no sound with the reason."""
+    frames, context = run.frames(), run.config.model.context
     place = frames.utterances.index(item.id)
     z = frames.z[int(frames.offsets[place]) : int(frames.offsets[place + 1])]
-    z = z[: _n_frames(run) + run.config.model.context]
+    z = z[: _n_frames(run) + context]
     original = item.audio(codec.sample_rate)[: len(z) * codec.hop]
-    rows = [_write(folder, f"{number}-original", original, codec.sample_rate)]
+    rows, silent = [_write(folder, f"{number}-original", original, codec.sample_rate)], []
     rows[0] |= {"kind": "original", "label": "Original", "note": _both("the recording", rows[0])}
     for sound in _sounds(run, z):
-        audio = decode(codec, sound.latents, frames)
+        audio = _heard(codec, sound, frames, context)
+        if isinstance(audio, str):
+            silent.append(f"{sound.label}: {audio}")
+            continue
         row = _write(folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate)
         rows.append(row | {"kind": sound.kind, "label": sound.label, "note": _both(sound.note, row)})
-    return [row | {"group": item.id} for row in rows]
+    return [row | {"group": item.id} for row in rows], silent
+
+
+def _heard(codec: Codec, sound: _Sound, frames: Frames, context: int) -> Float[Tensor, " T"] | str:
+    """A sound's audio, or why it has none."""
+    left = (~sound.latents.isfinite().all(1)).nonzero()
+    if len(left):
+        return f"the rollout left the finite numbers at step {int(left[0]) - context + 1}"
+    try:
+        audio = decode(codec, sound.latents, frames)
+    except CodecError as error:
+        return str(error)
+    return audio if bool(audio.isfinite().all()) else "the decoder's audio is not finite"
 
 
 def _both(note: str, row: dict[str, object]) -> str:
@@ -87,9 +111,9 @@ def _both(note: str, row: dict[str, object]) -> str:
 
 def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tensor, " T"]:
     """Audio of standardised latents."""
-    raw = (z * frames.scale + frames.loc).nan_to_num(0.0, posinf=1e4, neginf=-1e4).clamp(-1e4, 1e4)
+    raw = (z * frames.scale + frames.loc).clamp(-1e4, 1e4)
     with torch.no_grad():
-        return codec.decode(raw.unsqueeze(0).to(device_of(codec)))[0, 0].cpu()
+        return codec.render(raw.unsqueeze(0).to(device_of(codec)))[0, 0].cpu()
 
 
 def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_engram.caveats import caveats, leaks
+from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
 from audio_engram.experiments import EXPERIMENTS, check_codecs, check_lengths, check_names
@@ -52,6 +53,7 @@ def climb(run: Run, command: str = "") -> Decision:
     check_names(names)
     stages = Stages(run)
     check_codecs(run)
+    check_decoder(run.base)
     with stages.stage("encode"):
         run.frames()
     check_lengths(run)
@@ -65,11 +67,11 @@ def climb(run: Run, command: str = "") -> Decision:
         findings += outcome.findings
         warnings += outcome.warnings
     Measurements(measured).write(run.folder / "measurements.json")
-    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)))
-    decision.write(run.folder / "decision.json")
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):
-        listen(run)
+        warnings += listen(run)
+    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)))
+    decision.write(run.folder / "decision.json")
     facts = provenance(run, stages.seconds, command)
     publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")
     with stages.stage("report"):

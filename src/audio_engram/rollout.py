@@ -90,14 +90,32 @@ def rollout(
     return Rollout(torch.stack(latents, dim=1), torch.stack(deltas, dim=1), stacked)
 
 
-def choose(distribution: DeltaDistribution, options: RolloutOptions) -> Float[Tensor, "B D"]:
+def _choose(
+    model: Forward, context: Float[Tensor, "B W D"], distribution: DeltaDistribution, options: RolloutOptions
+) -> Float[Tensor, "B D"]:
     """The increment to advance by."""
     step = options.step
     if callable(step):
         return step(distribution)
     if step == "sample":
-        return distribution.sample(generator=options.generator)
+        return _draw(model, context, distribution, options.generator)
     return distribution.mean if step == "mean" else distribution.typical
+
+
+def _draw(
+    model: Forward,
+    context: Float[Tensor, "B W D"],
+    distribution: DeltaDistribution,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "B D"]:
+    """A draw for every row; NaN where the state has left the finite numbers and nothing has a density any more."""
+    whole = distribution.log_prob(torch.ones_like(context[:, -1])).isfinite()
+    if bool(whole.all()):
+        return distribution.sample(generator=generator)
+    delta = torch.full_like(context[:, -1], torch.nan)
+    if bool(whole.any()):
+        delta[whole] = model(context[whole]).sample(generator=generator).to(delta.dtype)
+    return delta
 
 
 def _one_step(
@@ -111,7 +129,7 @@ def _one_step(
     def step(target: Tensor | None, *frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         context = torch.stack(frames, dim=1)
         distribution = model(context)
-        delta = choose(distribution, options).to(context.dtype)
+        delta = _choose(model, context, distribution, options).to(context.dtype)
         latent = frames[-1] + delta
         if options.corrector is not None:
             latent = options.corrector(latent, context)

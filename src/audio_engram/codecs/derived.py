@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from audio_engram import checkpoint
@@ -17,6 +18,8 @@ from audio_engram.config import ENCODING, CodecConfig
 from audio_engram.data.publish import make_folder
 from audio_engram.device import device_of
 from audio_engram.errors import DataError, UsageError
+
+SHORT = 32  # frames
 
 Training = Callable[[], list[Tensor]]
 """The base codec's latents of every training utterance."""
@@ -34,6 +37,17 @@ def check_derived(base: Codec, config: CodecConfig) -> None:
         raise UsageError("codec.hybrid: it takes directions from a smoothed trajectory: set codec.smooth to 3 or more")
     if config.smoother:
         LearnedSmoother(inner, config.smoother)
+
+
+@torch.no_grad()
+def check_decoder(base: Codec) -> None:
+    """Decode something short, for what listens does so only after all training.
+
+    Raises:
+        CodecError: a user's `decode` fails.
+    """
+    if base.playable:
+        base.render(torch.zeros(1, SHORT, base.latent_dim, device=device_of(base)))
 
 
 def derive_codec(base: Codec, config: CodecConfig, training: Training, kept: Path, seed: int) -> Codec:
