@@ -1,5 +1,6 @@
 """Latents as arrays: what counts as an utterance, who speaks, and what is done with arrays that cannot be used."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,22 @@ class TestWrite:
         npy(tmp_path / "bad/s/a.npy", latents(0)[0])
         with pytest.raises(DataError, match=r"none of 1 arrays can be used, first .*has shape \(6,\)"):
             open_arrays(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("shape", ["-" * 20_000 + "1", "1" + "+1" * 20_000])
+def test_a_header_that_breaks_the_parser_is_a_failed_array(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}, 3)}}\n".encode()
+    file = tmp_path / "s" / "bad.npy"
+    file.parent.mkdir()
+    file.write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header)
+    with pytest.raises(DataError, match=r"bad\.npy: no array that can be read"):
+        open_arrays(tmp_path)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(folder)
+    np.save(tmp_path / "a.npy", np.zeros((20, 3), np.float32))
+    os.rename(tmp_path / "a.npy", folder + b"/a.npy")
+    with pytest.raises(DataError, match=r"'\\udcff/a\.npy' .* is not named in UTF-8; rename it"):
+        open_arrays(tmp_path)

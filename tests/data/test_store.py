@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_engram.data import publish
@@ -96,6 +96,7 @@ def test_manifest_accounts_for_every_item(tmp_path):
         StoreWriter(tmp_path / "other", info()).finish(found=1)
 
 
+@settings(deadline=None)  # every shard waits for the disk
 @given(
     st.lists(st.integers(1, 12), min_size=1, max_size=12),
     st.integers(1, 30),
@@ -209,6 +210,10 @@ def _truncate(path: Path) -> None:
 
 
 DAMAGE = {
+    "folder for a manifest": lambda p: _folder_instead(p / "manifest.json"),
+    "nested manifest": lambda p: (p / "manifest.json").write_text("[" * 100_000),
+    "long number": lambda p: (p / "manifest.json").write_text("9" * 5000),
+    "folder for lines": lambda p: _folder_instead(p / "utterances.jsonl"),
     "no manifest": lambda p: (p / "manifest.json").unlink(),
     "cut manifest": lambda p: _truncate(p / "manifest.json"),
     "list for a manifest": lambda p: (p / "manifest.json").write_text("[]"),
@@ -231,6 +236,11 @@ DAMAGE = {
     "cut shard": lambda p: _truncate(shard_path(p, 1)),
     "shards swapped": lambda p: shard_path(p, 0).write_bytes(shard_path(p, 1).read_bytes()),
 }
+
+
+def _folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def _drop_line(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from audio_engram import cli
 from audio_engram.audio import read_audio
 from audio_engram.data.corpus import Corpus, CorpusItem, open_corpus
 from audio_engram.data.cuts import Cut
@@ -158,7 +160,7 @@ class TestManifest:
             ({"file": "y.wav", "speaker": True}, "row 2 has speaker = True, which is no text"),
             ({"file": ["y.wav"], "speaker": "a"}, r"row 2 has file = \['y\.wav'\], which is no text"),
             ({"file": "y\0.wav", "speaker": "a"}, "row 2 has a zero byte in its file"),
-            ({"file": "y.wav", "speaker": "\ud800"}, r"'y\.wav' of speaker '\\ud800' is not named in UTF-8"),
+            ({"file": "y.wav", "speaker": "\ud800"}, r"row 2 has speaker = '\\ud800', which is no text in UTF-8"),
             ({"file": "y.wav", "speaker": "a", "start": "soon"}, "row 2 has start = 'soon', wanted seconds"),
             ({"file": "y.wav", "speaker": "a", "start": -1}, "row 2 has start = -1, wanted seconds"),
             ({"file": "y.wav", "speaker": "a", "end": float("nan")}, "row 2 has end = nan, wanted seconds"),
@@ -285,3 +287,90 @@ class TestLhotse:
         path = table(tmp_path, cut(id="c0"), cut(**changes))
         with pytest.raises(DataError, match=rf"list\.jsonl row 2 {message}"):
             open_corpus(f"lhotse:{path}")
+
+
+HUGE = "9" * 400
+BAD_VALUES = [
+    ('{"file": "a.wav", "speaker": "s", "start": 1e308}', r"start = 1e\+308, wanted seconds from 0 to 1e\+09"),
+    (f'{{"file": "a.wav", "speaker": "s", "end": {HUGE}}}', r"end = 9{40}, wanted seconds"),
+    (f'{{"file": "a.wav", "speaker": "s", "end": {"9" * 5000}}}', "is no JSON"),
+    ("[" * 100_000, "is no JSON"),
+    ('{"file": "\\ud800.wav", "speaker": "s", "id": "x"}', r"file = '\\ud800\.wav', which is no text in UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), BAD_VALUES)
+def test_values_that_no_row_can_mean(tmp_path, line, says):
+    (tmp_path / "list.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=rf"list\.jsonl row 1 .*{says}.*; mend the row"):
+        open_corpus(f"manifest:{tmp_path / 'list.jsonl'}")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"duration": 1e308}, "duration = .* wanted seconds"),
+        ({"source": "a\0.wav"}, "zero byte in its source"),
+        ({"source": "\ud800.wav"}, "which is no text in UTF-8"),
+    ],
+)
+def test_values_that_no_cut_can_mean(tmp_path, change, says):
+    change = {"duration": 1.0, "source": "a.wav"} | change
+    row = {
+        "id": "x",
+        "duration": change["duration"],
+        "recording": {"sources": [{"type": "file", "channels": [0], "source": change["source"]}]},
+        "supervisions": [{"speaker": "s"}],
+    }
+    with pytest.raises(DataError, match=rf"row 1 has .*{says}"):
+        open_corpus(f"lhotse:{table(tmp_path, row)}")
+
+
+def test_a_path_too_long_for_any_disk_is_a_missing_file(tmp_path, capsys):
+    long = "a" * 5000 + ".wav"
+    row = {
+        "id": "x",
+        "duration": 1.0,
+        "recording": {"sources": [{"type": "file", "channels": [0], "source": long}]},
+        "supervisions": [{"speaker": "s"}],
+    }
+    lhotse = table(tmp_path, row, name="cuts.jsonl")
+    listed = table(tmp_path, {"file": "b" * 300, "speaker": "s"})
+    for spec in (f"lhotse:{lhotse}", f"manifest:{listed}"):
+        assert len(open_corpus(spec)) == 1
+        assert cli.main(["corpus", "check", spec]) == 3
+        assert "1 of 1 utterances have no file" in capsys.readouterr().err
+
+
+def test_a_home_that_nobody_has_is_a_folder_of_that_name(tmp_path):
+    for spec in ("folder:~nosuchuser/x", "manifest:~nosuchuser/x.csv"):
+        with pytest.raises(DataError, match=r"~nosuchuser/x.* does not exist"):
+            open_corpus(spec)
+    corpus = open_corpus(f"manifest:{table(tmp_path, {'file': '~nosuchuser/a.wav', 'speaker': 's'})}")
+    assert corpus.items[0].file == tmp_path / "~nosuchuser/a.wav"
+
+
+@pytest.mark.parametrize("kind", ["folder", "manifest", "lhotse"])
+def test_a_path_that_is_too_long(kind):
+    with pytest.raises(DataError, match="does not exist"):
+        open_corpus(f"{kind}:{'a' * 5000}")
+
+
+def test_a_pipe_is_no_list(tmp_path):
+    os.mkfifo(tmp_path / "list.csv")
+    with pytest.raises(DataError, match=r"list\.csv is no plain file"):
+        open_corpus(f"manifest:{tmp_path / 'list.csv'}")
+
+
+def test_a_column_that_is_named_twice(tmp_path):
+    (tmp_path / "list.csv").write_text("file,speaker,speaker\na.wav,x,y\n")
+    with pytest.raises(DataError, match=r"list\.csv row 1 names the column 'speaker' more than once"):
+        open_corpus(f"manifest:{tmp_path / 'list.csv'}")
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p.write_bytes(b"1 | \xe9"), lambda p: p.mkdir()])
+def test_a_table_of_librispeech_that_cannot_be_read(tmp_path, spoil):
+    recording(tmp_path / "dev-clean/1/2/1-2-0000.flac")
+    spoil(tmp_path / "SPEAKERS.TXT")
+    with pytest.raises(DataError, match=r"SPEAKERS\.TXT: cannot be read, or damaged .*; fetch it again or remove it"):
+        open_corpus(f"librispeech:{tmp_path}")

@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from os.path import getsize, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,4 +134,4 @@ def _words(facts: dict[str, Any], key: str) -> str:
 def _missing(corpus: "Corpus") -> list[str]:
     """Utterances whose file is not there or empty; the audio is not read."""
     files = [(item.id, item.file) for item in corpus.items]
-    return [f"{name}: {file}" for name, file in files if file and not (file.is_file() and file.stat().st_size)]
+    return [f"{name}: {file}" for name, file in files if file and not (isfile(file) and getsize(file))]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from audio_engram.data.corpus import check_text
 from audio_engram.data.folder import files_below
 from audio_engram.data.table import SPEAKERS, read_speakers, speakers_from_folders
 from audio_engram.errors import DataError
@@ -23,7 +24,7 @@ SUFFIXES = {".npy", ".safetensors"}
 DTYPES = (torch.float16, torch.float32, torch.float64)
 HEAD = 1 << 16
 # NumPy reads a header by Python's own parser, whose complaints about a damaged one come through.
-DAMAGED = (ValueError, TypeError, OverflowError, SyntaxError, TokenError, SafetensorError)
+DAMAGED = (ValueError, TypeError, OverflowError, SyntaxError, TokenError, SafetensorError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def open_arrays(folder: Path) -> Arrays:
     table = folder / SPEAKERS
     items = sorted(_from_table(table, found) if table.exists() else _from_folders(folder, found), key=lambda i: i.id)
     repeated = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    for item in items:
+        check_text(item.id, item.speaker, item.subset)
     if repeated:
         raise DataError(f"latents: {folder} has the id {repeated[0]} more than once; rename a file or a key")
     dim, dtype = _dim_and_dtype(folder, items)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Corpus:
             raise DataError(f"corpus {self.name} has utterance id {repeated[0]} more than once; rename the files")
         for item in self.items:
             if not (item.id + item.speaker + item.subset).isascii():
-                _check_text(item)
+                check_text(item.id, item.speaker, item.subset)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -123,27 +124,39 @@ def existing_folder(path: str) -> Path:
 
     Raises: DataError when it is not.
     """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    folder = at_home(path)
+    if not os.path.isdir(folder):
+        what = "is a file" if is_there(folder) else "does not exist"
         raise DataError(f"data.corpus: {folder} {what}; give the folder that holds the audio")
     return folder
 
 
-def _check_text(item: CorpusItem) -> None:
-    """A file's name may hold bytes that are no text, which no table and no report could name again."""
+def at_home(path: str) -> Path:
+    """A path whose `~` is somebody's home, if there is such a user; else it is as it stands."""
+    return Path(os.path.expanduser(path))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; a name that is too long or no text names none."""
+    return os.path.exists(path)
+
+
+def check_text(name: str, speaker: str, subset: str) -> None:
+    """A file's name may hold bytes that are no text, which no table and no report could name again.
+
+    Raises: DataError for such an utterance.
+    """
     try:
-        f"{item.id}{item.speaker}{item.subset}".encode()
+        f"{name}{speaker}{subset}".encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            f"utterance {item.id!a} of speaker {item.speaker!a} is not named in UTF-8; rename it"
-        ) from error
+        raise DataError(f"utterance {name!a} of speaker {speaker!a} is not named in UTF-8; rename it") from error
 
 
 def _existing_file(path: str) -> Path:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        what = "is a folder" if file.exists() else "does not exist"
+    file = at_home(path)
+    if not os.path.isfile(file):
+        kind = "is a folder" if os.path.isdir(file) else "is no plain file"
+        what = kind if is_there(file) else "does not exist"
         raise DataError(f"data.corpus: {file} {what}; give the file that lists the utterances")
     return file
 

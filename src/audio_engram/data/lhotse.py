@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Any
 
-from audio_engram.data.corpus import Corpus, CorpusItem
+from audio_engram.data.corpus import Corpus, CorpusItem, is_there
 from audio_engram.data.cuts import Cut
 from audio_engram.data.listed import corpus_of_rows
 from audio_engram.data.table import Row, read_table
@@ -33,7 +33,7 @@ def open_lhotse(manifest: Path) -> Corpus:
 def _base(manifest: Path, files: list[Path]) -> Path:
     relative = [file for file in files if not file.is_absolute()]
     folders = manifest.resolve().parents
-    return next((folder for folder in folders if relative and (folder / relative[0]).exists()), folders[0])
+    return next((folder for folder in folders if relative and is_there(folder / relative[0])), folders[0])
 
 
 def _parts(row: Row) -> tuple[str, Cut]:
@@ -61,7 +61,7 @@ def _file(row: Row, recording: dict[str, Any], channel: Any) -> tuple[Path, int]
             if source.get("type") != "file" or not isinstance(source.get("source"), str):
                 kind = source.get("type")
                 raise _refused(row, f"has audio of type {kind!r}", "write files with CutSet.save_audios")
-            return Path(source["source"]), channels.index(channel)
+            return Path(row.plain("source", source["source"])), channels.index(channel)
     raise _refused(row, f"has no source with its channel {channel!r}", "mend the row")
 
 

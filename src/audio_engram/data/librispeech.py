@@ -60,7 +60,11 @@ def _check_speakers(table: Path, speakers: set[str]) -> None:
     if not table.exists():
         return
     # Comments begin with a semicolon, so their first field is never a speaker.
-    known = {line.split("|")[0].strip() for line in table.read_text(encoding="utf-8").splitlines()}
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: cannot be read, or damaged ({error}); fetch it again or remove it") from error
+    known = {line.split("|")[0].strip() for line in lines}
     unknown = sorted(speakers - known)
     if unknown:
         raise DataError(f"{table} has no speaker {unknown[0]}; fetch {table.name} and the audio of one release again")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from audio_engram.data.corpus import Corpus, CorpusItem
+from audio_engram.data.corpus import Corpus, CorpusItem, at_home
 from audio_engram.data.cuts import Cut
 from audio_engram.data.table import Row, read_table
 from audio_engram.errors import DataError
@@ -33,7 +33,7 @@ def corpus_of_rows(table: Path, found: list[tuple[Row, CorpusItem]]) -> Corpus:
 
 def _item(row: Row, folder: Path) -> CorpusItem:
     name, start, end = row.text("file"), row.seconds("start"), row.seconds("end")
-    file = folder / Path(name).expanduser()
+    file = folder / at_home(name)
     source: Path | Cut = file
     if start or end is not None:
         source = Cut(file, start or 0.0, end)

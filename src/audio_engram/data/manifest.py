@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from audio_engram.errors import DataError, UsageError
 
@@ -137,7 +137,9 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(fields)
     except FileNotFoundError as error:
         raise DataError(f"no latent store in {folder} ({MANIFEST} is missing); run the extraction first") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:  # ValidationError among them
+        if isinstance(error, DataError):
+            raise
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is damaged ({reason}); remove the folder and extract again") from error
 
@@ -157,7 +159,7 @@ def parse_utterances(text: str, where: str) -> list[Utterance]:
     for row, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             utterances.append(Utterance(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, RecursionError, TypeError) as error:
             raise DataError(f"{where} line {row} is damaged ({error}); extract the latents again") from error
     return utterances
 

@@ -287,7 +287,7 @@ def _read_utterances(folder: Path, checksum: str) -> list[Utterance]:
     path = folder / UTTERANCES
     try:
         text = path.read_bytes().decode()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is missing or damaged; remove the folder and extract again") from error
     if text_checksum(text) != checksum:
         raise DataError(

@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 from audio_engram.errors import DataError
 
 SPEAKERS = "speakers.csv"
+LONGEST = 1e9
+"""Seconds: 30 years, the end of any recording."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,18 @@ class Row:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int):
             self._refuse(f"has {name} = {value!r}, which is no text")
-        if "\0" in str(value):
+        return self.plain(name, str(value)).strip()
+
+    def plain(self, name: str, text: str) -> str:
+        """`text` of a field, as a path or an id can be written anywhere.
+
+        Raises: DataError for a zero byte or half a character.
+        """
+        if "\0" in text:
             self._refuse(f"has a zero byte in its {name}")
-        return str(value).strip()
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            self._refuse(f"has {name} = {text!a}, which is no text in UTF-8")
+        return text
 
     def seconds(self, name: str) -> float | None:
         """A time [s] that may be missing.
@@ -53,10 +65,10 @@ class Row:
             return None
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not (math.isfinite(number) and number >= 0):
-            self._refuse(f"has {name} = {value!r}, wanted seconds from 0 on")
+        if not 0 <= number <= LONGEST:
+            self._refuse(f"has {name} = {repr(value)[:40]}, wanted seconds from 0 to {LONGEST:g}")
         return number
 
     def _refuse(self, problem: str) -> Any:
@@ -122,6 +134,9 @@ def speakers_from_folders(root: Path, names: Collection[str]) -> dict[str, Voice
 
 def _csv_rows(handle: Iterable[str], path: Path) -> Iterator[Row]:
     reader = csv.DictReader(handle, restval="")
+    repeated = [name for name, count in Counter(reader.fieldnames or ()).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path} row 1 names the column {repeated[0]!r} more than once; remove or rename one")
     if not {"file", "speaker"} <= set(reader.fieldnames or ()):
         raise DataError(f"{path} row 1 should name the columns file,speaker; found {reader.fieldnames}")
     for fields in reader:
@@ -138,7 +153,7 @@ def _json_rows(handle: Iterable[str], path: Path) -> Iterator[Row]:
             continue
         try:
             fields = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no JSON, too deep, or a number of thousands of digits
             raise DataError(f"{where} is no JSON ({error}); mend the row") from error
         if not isinstance(fields, dict):
             raise DataError(f'{where} is no JSON object such as {{"file": ..., "speaker": ...}}; mend the row')
