@@ -164,6 +164,23 @@ def parse_utterances(text: str, where: str) -> list[Utterance]:
     return utterances
 
 
+def read_utterances(folder: Path, checksum: str) -> list[Utterance]:
+    """The utterances of the finished store in `folder`.
+
+    Raises: DataError when their lines are missing or not those that were written.
+    """
+    path = folder / UTTERANCES
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is missing or damaged; remove the folder and extract again") from error
+    if text_checksum(text) != checksum:
+        raise DataError(
+            f"{path} is damaged (its checksum is not that in {MANIFEST}); remove the folder and extract again"
+        )
+    return parse_utterances(text, str(path))
+
+
 def text_checksum(text: str) -> str:
     """SHA-256 of a text as it is written."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,8 +23,8 @@ from audio_engram.data.manifest import (
     Problem,
     StoreInfo,
     Utterance,
-    parse_utterances,
     read_manifest,
+    read_utterances,
     text_checksum,
     utterance_lines,
 )
@@ -64,7 +64,7 @@ class LatentStore:
         manifest = read_manifest(folder)
         if not manifest.finished:
             raise DataError(f"the latent store in {folder} is unfinished; run the same extraction again to resume it")
-        store = cls(folder, manifest, _read_utterances(folder, manifest.utterances_checksum))
+        store = cls(folder, manifest, read_utterances(folder, manifest.utterances_checksum))
         _check_sizes(store)
         return store
 
@@ -281,19 +281,6 @@ def _finite(values: Tensor, what: str) -> Tensor:
     if not all_finite(values):
         raise DataError(f"{what} has latents that are not finite; check the audio and extract it again")
     return values
-
-
-def _read_utterances(folder: Path, checksum: str) -> list[Utterance]:
-    path = folder / UTTERANCES
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is missing or damaged; remove the folder and extract again") from error
-    if text_checksum(text) != checksum:
-        raise DataError(
-            f"{path} is damaged (its checksum is not that in {MANIFEST}); remove the folder and extract again"
-        )
-    return parse_utterances(text, str(path))
 
 
 def _check_sizes(store: LatentStore) -> None:
