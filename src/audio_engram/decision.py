@@ -111,5 +111,6 @@ class Decision(_Frozen):
     def __str__(self) -> str:
         lines = [self.headline, ""]
         lines += [f"  {f.verdict:12} {f.criterion.experiment:15} {f.words}" for f in self.findings]
-        lines += ["", *(f"  {t.question} {t.answer}: {t.because}" for t in self.path), "", self.advice]
+        path = [f"  {t.question} {t.answer}: {t.because}" for t in self.path]
+        lines += ["", *path, *([""] if path else []), self.advice]
         return "\n".join(lines + [f"Warning: {w}" for w in self.warnings])

@@ -17,7 +17,8 @@ from audio_engram.data import publish
 from audio_engram.errors import DataError, UsageError
 from audio_engram.measurements import Measurements
 from audio_engram.numbers import interval
-from audio_engram.report.side_by_side import as_text, compare
+from audio_engram.report.side_by_side import Line, as_text, compare, grouped
+from audio_engram.report.tables import Table
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,32 @@ def test_without_a_metric_verdicts_come_first_and_rollouts_end_at_their_last_ste
     assert len({row[:4] for row in table.rows if not row[1].startswith("verdict")}) == len(
         [row for row in table.rows if not row[1].startswith("verdict")]
     )
-    lines = as_text(table).splitlines()
-    assert len(lines) == len(table.rows) + 1
+
+
+def test_rows_stand_under_headings_and_the_terminal_stays_narrow(two: list[Path]) -> None:
+    table, _ = compare(two)
+    lines = grouped(table)
+    assert [line.text for line in lines if line.kind == "group"] == [
+        *("Verdicts", "Predictability", "Magnitude", "Factorisation"),
+    ]
+    assert [line.cells for line in lines if line.kind == "row"] == [row[4:] for row in table.rows]
+    assert Line("about", "direction cosine") in lines
+    assert not any(line.text.startswith("verdict: ") for line in lines)
+    text = as_text(Table(table.caption, (*table.columns[:4], "r/a", "r/b", "r/c", "r/d"), four(table), 4))
+    assert max(map(len, text.splitlines())) <= 160
+    assert text.split()[:4] == ["a", "b", "c", "d"]
+    for line in lines:
+        assert all(part in text for part in line.text.split())
+
+
+def four(table: Table) -> tuple[tuple[str, ...], ...]:
+    """The rows with every cell twice."""
+    return tuple((*row[:4], *row[4:], *row[4:]) for row in table.rows)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths() -> None:
+    table = Table("c", ("experiment", "metric", "model", "at", "a/run", "b/run"), (("x", "m", "", "", "1", "2"),), 4)
+    assert as_text(table).split() == ["a/run", "b/run", "X", "m", "all", "1", "2"]
 
 
 def test_what_one_run_lacks_is_a_dash(two: list[Path], tmp_path: Path) -> None:
@@ -124,7 +149,7 @@ def test_the_command_prints_a_table_and_writes_a_page(
     assert cli.main(["compare", *map(str, two), "--html", str(page)]) == 0
     said = capsys.readouterr()
     assert "caution: seed differs" in said.err
-    assert "verdict: " in said.out
+    assert "Verdicts\n" in said.out
     reading = Elements(page.read_text(encoding="utf-8"))
     assert not reading.values("src")
     assert "Runs side by side" in page.read_text(encoding="utf-8")

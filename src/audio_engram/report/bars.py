@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
 from audio_engram.report.panels import Margins, Panel, axes, color, to_svg
+from audio_engram.report.scales import scale
 from audio_engram.report.series import Style
 
 ROW = 30.0
@@ -22,8 +23,8 @@ class Row(NamedTuple):
     style: Style
 
 
-def dot_panel(title: str, name: str, rows: Sequence[Row]) -> Panel:
-    """Dots with intervals beside a line at zero."""
+def dot_panel(title: str, name: str, rows: Sequence[Row], any_size: bool = False) -> Panel:
+    """Dots with intervals beside a line at zero; those of any size may need an axis that is not linear."""
     with axes(Margins(left=190, right=58, top=10, bottom=34), height=ROW * len(rows) + 54) as on:
         _rows(on, [row.label for row in rows])
         on.axvline(0, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
@@ -41,6 +42,8 @@ def dot_panel(title: str, name: str, rows: Sequence[Row]) -> Panel:
                     markersize=6,
                 )
             _value(on, row.record, place)
+        if any_size:
+            scale(on, "x", [row.record.value for row in rows if row.record.value is not None])
         return Panel(title, to_svg(on, name), describe(title, rows))
 
 

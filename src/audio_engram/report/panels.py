@@ -78,11 +78,12 @@ _RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot with its title and a text for those who cannot see it."""
+    """One plot with its title, a text for those who cannot see it, and what its numbered labels stand for."""
 
     title: str
     svg: str
     alt: str
+    key: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

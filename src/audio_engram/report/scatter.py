@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
+from audio_engram.report.labels import RADII, Box, places
 from audio_engram.report.panels import Margins, Panel, axes, color, to_svg
+from audio_engram.report.scales import scale
 from audio_engram.report.series import Style
+
+HEIGHT = 330.0
 
 
 class Point(NamedTuple):
@@ -20,28 +25,82 @@ class Point(NamedTuple):
     style: Style
 
 
-def scatter_panel(title: str, name: str, points: Sequence[Point], labels: tuple[str, str]) -> Panel:
-    """Crosses of intervals with a marker in their middle and a label beside; points without a value are left out."""
-    with axes(Margins(left=64, right=24, top=12, bottom=44), height=330.0) as on:
-        for point in points:
-            if point.x.value is None or point.y.value is None:
-                continue
-            shade = color(point.style.role)
-            for horizontal, record in ((True, point.x), (False, point.y)):
-                if record.low is not None and record.high is not None:
-                    ends, same = [record.low, record.high], [point.y.value if horizontal else point.x.value] * 2
-                    on.plot(*((ends, same) if horizontal else (same, ends)), color=shade, linewidth=1, alpha=0.6)
-            on.plot(point.x.value, point.y.value, point.style.marker or "o", color=shade, markersize=6)
-            on.annotate(
-                point.label, (point.x.value, point.y.value), (5, 5), textcoords="offset points", color=color("ink")
-            )
+class Seen(NamedTuple):
+    """Where a point is drawn; `beyond` is what it says if its true place lies below the panel."""
+
+    point: Point
+    x: float
+    y: float
+    beyond: str
+
+
+def scatter_panel(
+    title: str, name: str, points: Sequence[Point], labels: tuple[str, str], limits: tuple[float, float]
+) -> Panel:
+    """Crosses of intervals with a marker in their middle and a label beside; points without a value are left out.
+
+    What lies below the lower limit stands on it as an arrow with its value.
+    """
+    with axes(Margins(left=64, right=24, top=12, bottom=44), height=HEIGHT) as on:
+        seen = [one for point in points if (one := _seen(point, limits[0])) is not None]
+        scale(on, "x", [one.x for one in seen])
+        for one in seen:
+            _cross(on, one)
+        on.set_ylim(*limits)
         on.set_xlabel(labels[0])
         on.set_ylabel(labels[1])
         on.grid(axis="x", visible=True)
-        for axis in (on.xaxis, on.yaxis):
-            axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(numbers.tick))
+        on.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        on.yaxis.set_major_formatter(FuncFormatter(numbers.tick))
+        _label(on, seen)
         return Panel(title, to_svg(on, name), _described(title, points))
+
+
+def _seen(point: Point, lowest: float) -> Seen | None:
+    if point.x.value is None or point.y.value is None:
+        return None
+    below = point.y.value < lowest
+    beyond = f" at {numbers.number(point.y.value)}" if below else ""
+    return Seen(point, point.x.value, lowest if below else point.y.value, beyond)
+
+
+def _cross(on: Axes, one: Seen) -> None:
+    shade, marker = color(one.point.style.role), one.point.style.marker or "o"
+    x, y = one.point.x, one.point.y
+    if x.low is not None and x.high is not None:
+        on.plot([x.low, x.high], [one.y, one.y], color=shade, linewidth=1, alpha=0.6)
+    if y.low is not None and y.high is not None and not one.beyond:
+        on.plot([one.x, one.x], [y.low, y.high], color=shade, linewidth=1, alpha=0.6)
+    on.plot(one.x, one.y, marker, color=shade, markersize=6, clip_on=False, zorder=4)
+    if one.beyond:
+        down = {"arrowstyle": "-|>", "color": shade, "shrinkA": 0, "shrinkB": 0}
+        on.annotate("", (one.x, one.y), (0, 16), textcoords="offset points", arrowprops=down)
+
+
+def _label(on: Axes, seen: Sequence[Seen]) -> None:
+    """Labels where they hide nothing, with a thin line to the points that they had to leave."""
+    on.get_xlim(), on.get_ylim()  # Limits are worked out when asked for, and the transform does not ask.
+    canvas = on.get_figure(root=True)
+    assert canvas is not None
+    to_points = 72 / canvas.dpi
+    at = [tuple(v * to_points for v in on.transData.transform((one.x, one.y))) for one in seen]
+    texts = [one.point.label + one.beyond for one in seen]
+    box = on.get_window_extent()
+    room = Box(*(v * to_points for v in ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, box.width, box.height)))
+    for one, text, offset in zip(seen, texts, places([(x, y) for x, y in at], texts, room), strict=True):
+        far = max(abs(offset[0]), abs(offset[1])) > RADII[0]
+        thin = {"arrowstyle": "-", "color": color("muted"), "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+        on.annotate(
+            text,
+            (one.x, one.y),
+            offset,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=color(one.point.style.role),
+            arrowprops=thin if far else None,
+            zorder=5,
+        )
 
 
 def _described(title: str, points: Sequence[Point]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audio_engram.decision import Decision, Finding
 from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
-from audio_engram.report.compared import COMPARED, comparison
+from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.figure import Figure
 from audio_engram.report.tables import Table
 
@@ -82,7 +82,7 @@ def _part(name: str, prefix: str, codec: str, records: Measurements, findings: t
     else:
         drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
     shown = comparison(records, name) if name in COMPARED else tables.parts(records)
-    folded = TABLES.get(name, _generic)(records)
+    folded = numbers_behind(records, name) if name in COMPARED else TABLES.get(name, _generic)(records)
     return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
 
 

@@ -1,7 +1,10 @@
 """Finished runs side by side: one table with a column for each run."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
+from typing import Literal, NamedTuple
 
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Finding
@@ -27,6 +30,8 @@ TOLD = {
 }
 HEADS = ("mdn", "vmf", "vmf - mdn", "codec")
 LONGEST_LAG = 2
+VERDICT = "verdict: "
+WIDEST = 30  # characters in a column of the terminal's table
 MODES = {"free_running": "free running", "A": "A", "B": "B", "C": "C", "D": "D", "analytic": "analytic"}
 Key = tuple[str, str, str, str, int, int, str, str]
 
@@ -57,14 +62,63 @@ def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]
 
 def write_comparison(table: Table, cautions: Sequence[str], path: Path) -> None:
     """The same as a page that needs nothing else."""
-    publish_text(path, page("compare.html", {}, {"table": table, "cautions": cautions}), option="--html")
+    content = {"caption": table.caption, "runs": _short(table), "lines": grouped(table), "cautions": cautions}
+    publish_text(path, page("compare.html", {}, content), option="--html")
 
 
 def as_text(table: Table) -> str:
-    """Aligned columns for a terminal."""
-    rows = [table.columns, *table.rows]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    """Aligned columns for a terminal, under headings; what is long goes on in the next line."""
+    runs = _short(table)
+    rows = [("", *runs)] + [(line.text, *line.cells) for line in grouped(table) if line.kind == "row"]
+    wrapped = [[_name(row[0]), *(wrap(cell, WIDEST) or [""] for cell in row[1:])] for row in rows]
+    widths = [max(len(text) for row in wrapped for text in row[place]) for place in range(len(runs) + 1)]
+    aligned = iter(_aligned(row, widths) for row in wrapped)
+    texts = [next(aligned)]
+    for line in grouped(table):
+        texts.append(next(aligned) if line.kind == "row" else {"group": "\n", "about": "  "}[line.kind] + line.text)
+    return "\n".join(texts)
+
+
+def _name(text: str) -> list[str]:
+    return wrap(text, WIDEST, initial_indent="    ", subsequent_indent="      ") or [""]
+
+
+def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+    """A row of cells that may have several lines."""
+    lines = zip_longest(*cells, fillvalue="")
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+class Line(NamedTuple):
+    """A line of the comparison: a heading (`group`, `about`), or a name with a cell for each run (`row`)."""
+
+    kind: Literal["group", "about", "row"]
+    text: str
+    cells: tuple[str, ...] = ()
+
+
+def grouped(table: Table) -> list[Line]:
+    """The rows under headings of their experiment and of their metric or question."""
+    lines: list[Line] = []
+    group = about = ""
+    for experiment, metric, model, at, *cells in table.rows:
+        title = "Verdicts" if metric.startswith(VERDICT) else words.experiment(experiment).title
+        if title != group:
+            lines.append(Line("group", title))
+            group, about = title, ""
+        if metric != about:
+            lines.append(Line("about", metric.removeprefix(VERDICT)))
+            about = metric
+        name = ", ".join(filter(None, (model, at))) or ("verdict" if metric.startswith(VERDICT) else "all")
+        lines.append(Line("row", name, tuple(cells)))
+    return lines
+
+
+def _short(table: Table) -> tuple[str, ...]:
+    """The names of the runs' folders, or their paths where two have one name."""
+    runs = table.columns[table.heads :]
+    names = tuple(Path(run).name for run in runs)
+    return names if all(names) and len(set(names)) == len(names) else runs
 
 
 def _key(record: Measurement) -> Key:
@@ -127,7 +181,7 @@ def _verdicts(runs: Sequence[RunFolder]) -> tuple[tuple[str, ...], ...]:
                 next((f for f in of_run.get((experiment, question), ()) if not several or _asked_of(f) == who), None)
                 for of_run in found
             )
-            rows.append((experiment, f"verdict: {question}", who, "", *map(_verdict, cells)))
+            rows.append((experiment, f"{VERDICT}{question}", who, "", *map(_verdict, cells)))
     return tuple(rows)
 
 
@@ -156,9 +210,9 @@ def _cautions(runs: Sequence[RunFolder]) -> list[str]:
         "corpus": [run.provenance.corpus.name for run in runs],
         "seed": [str(run.provenance.seed) for run in runs],
         "audio": [f"{run.provenance.corpus.seconds / 60:.0f} min" for run in runs],
-        "held-out speakers": [str(run.provenance.corpus.speakers.get("test", 0)) for run in runs],
+        "number of held-out speakers": [str(run.provenance.corpus.speakers.get("test", 0)) for run in runs],
         "version": [run.provenance.version for run in runs],
-        "dimensions": [str(run.provenance.codec.latent_dim) for run in runs],
+        "number of dimensions": [str(run.provenance.codec.latent_dim) for run in runs],
         "frame rate": [f"{run.provenance.codec.frame_rate or 0:g} Hz" for run in runs],
     }
     return [f"{name} differs: {', '.join(values)}" for name, values in facts.items() if len(set(values)) > 1]

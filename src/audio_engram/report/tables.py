@@ -37,7 +37,11 @@ class Table:
 
 def shown(record: Measurement | None) -> str:
     """Value and interval, or a dash for what was not measured."""
-    return "–" if record is None else numbers.interval(record.value, record.low, record.high)
+    if record is None:
+        return "–"
+    if record.value is None and not record.n_frames:
+        return "not measured"
+    return numbers.interval(record.value, record.low, record.high)
 
 
 def along(records: Measurements, metric: str, axis: str) -> list[Table]:

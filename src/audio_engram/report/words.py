@@ -96,6 +96,9 @@ METRICS = {
         "",
         "Direction cosine beyond raw latents', less what shuffled frames gain by the same smoothing.",
     ),
+    "excess_dynamics": Metric(
+        "excess beyond shuffled", "nats/frame", "The excess less that of the same head on frames in random order."
+    ),
     "part_mean_reversion": Metric(
         "mean reversion",
         "nats/frame",
