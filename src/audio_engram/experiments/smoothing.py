@@ -141,7 +141,7 @@ def distortions(run: Run) -> tuple[Tensor, SpeakerBootstrap] | None:
             continue
         z = frames.z[start : start + n] * frames.scale + frames.loc
         with torch.no_grad():
-            heard = codec.decode(z[None].to(run.device))[0, 0].cpu()
+            heard = codec.render(z[None].to(run.device))[0, 0].cpu()
         original = items[name].audio(codec.sample_rate)[: len(heard)]
         seen[speaker] = float(spectral_distance(original, heard[: len(original)], codec.sample_rate))
     values = torch.tensor(list(seen.values()), dtype=torch.float64)
