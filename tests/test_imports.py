@@ -31,7 +31,7 @@ RANKS = (
     ("run_folder", "source", "runs", "caveats"),
     ("scale",),
     ("experiments",),
-    ("listening",),
+    ("listening", "calibration"),
     ("report",),
     ("pipeline",),
     ("commands", "cli", "doctor", "__main__"),

@@ -151,12 +151,13 @@ def test_another_codec_holds_out_the_same_people(tmp_path):
 
 def test_dynamics_of_a_finer_cut_are_shown_and_not_judged(ar):
     _, decision, measured = ar
-    ratios = measured.select(experiment="representation", metric="dynamics_ratio")
-    assert next(r.codec for r in ratios) == "world:ar 6.25 Hz"
+    own, finer, *_ = measured.select(experiment="representation", metric="dynamics_ratio")
+    assert (own.codec, own.value) == ("world:ar 12.5 Hz", 1.0)
+    assert finer.codec == "world:ar 6.25 Hz"
     finding = next(f for f in decision.findings if f.criterion.experiment == "representation")
     assert finding.measured.codec.startswith("world:ar 12.5 Hz · PCA 4")
     # A stack of two tells about half as much in a second: the same at every second cut.
-    assert ratios[0].value < 0.8
+    assert finer.value < 0.8
 
 
 def test_two_of_one_name_are_refused_before_training(tmp_path):
@@ -176,7 +177,9 @@ def test_overwriting_takes_the_representations_with_it(ar, tmp_path):
 
 
 def test_smoothed_latents_carry_their_warning(ar):
-    assert any("see frames after their own" in warning for warning in ar[1].warnings)
+    told = [warning for warning in ar[1].warnings if "frames after" in warning]
+    assert len(told) == 1
+    assert "smooth 3, world:ar 12.5 Hz · smooth 5 and world:ar 12.5 Hz · hybrid 3 see frames" in told[0]
 
 
 def test_representations_hold_out_the_same_speakers(ar):

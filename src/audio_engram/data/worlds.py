@@ -10,6 +10,7 @@
 `shuffled`   frames of a process with speaker offsets and loudness, in random order: nothing dynamic to find
 """
 
+import re
 from pathlib import Path
 
 from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
@@ -24,15 +25,20 @@ WORLDS: dict[str, type[World]] = {
 
 
 def world(spec: str) -> World:
-    """The world of a corpus name such as `world:ar`.
+    """The world of a corpus name such as `world:ar`, or `world:ar:24` for one of 24 speakers.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or what is no number of speakers.
     """
-    name = spec.removeprefix("world:")
+    name, _, speakers = spec.removeprefix("world:").partition(":")
     if name not in WORLDS:
         raise UsageError(f"corpus world:{name}: no such world: use one of {', '.join(sorted(WORLDS))}")
-    return WORLDS[name]()
+    process = WORLDS[name]()
+    if speakers:
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", speakers):
+            raise UsageError(f"corpus {spec}: {speakers} is no number of speakers: write world:{name}:24")
+        process.speakers = int(speakers)
+    return process
 
 
 def write_world(process: World, seed: int, folder: Path) -> LatentStore:
@@ -46,7 +52,7 @@ def write_world(process: World, seed: int, folder: Path) -> LatentStore:
         latent_dim=process.dim,
         dtype="float32",
         corpus=f"world:{process.name}",
-        corpus_hash=f"seed {seed}",
+        corpus_hash=f"seed {seed}, {process.speakers} speakers",
         synthetic=True,
     )
     if (folder / MANIFEST).exists() and read_manifest(folder).finished:

@@ -4,13 +4,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-
-class Metric(NamedTuple):
-    """A metric's name on the page, its unit and its meaning in a sentence."""
-
-    label: str
-    unit: str
-    meaning: str
+from audio_engram.report.metric_words import METRICS, Metric
 
 
 class Experiment(NamedTuple):
@@ -20,96 +14,6 @@ class Experiment(NamedTuple):
     question: str
     reading: str
 
-
-METRICS = {
-    "delta_nll": Metric(
-        "ΔNLL",
-        "nats/frame",
-        "Negative log-likelihood minus that of the increment baseline; negative is better.",
-    ),
-    "delta_nll_median": Metric("ΔNLL, median", "nats/frame", "Median over frames: single frames cannot move it."),
-    "delta_nll_trimmed": Metric("ΔNLL, 5 % trimmed", "nats/frame", "Mean without the outer 5 % of frames."),
-    "delta_nll_excess": Metric(
-        "ΔNLL excess", "nats/frame", "NLL minus that of the best trivial baseline; the verdict rests on it."
-    ),
-    "delta_nll_analytic": Metric("ΔNLL, analytic", "nats/frame", "What the known truth of a world allows."),
-    "exploded_share": Metric("exploded frames", "share", "Share of frames above the baseline plus 100 nats."),
-    "bits_per_dim": Metric("bits/dim", "bits", "Density of the raw increments, per dimension."),
-    "nats_per_dim": Metric("nats/dim", "nats", "ΔNLL divided by the number of dimensions."),
-    "direction_cosine": Metric(
-        "direction cosine",
-        "",
-        "Cosine between predicted and true increment, in raw latents. Predicted is E[δ] under Predictability and in "
-        "the ceiling, and the step taken in a rollout.",
-    ),
-    "direction_cosine_standardised": Metric(
-        "direction cosine, standardised", "", "The same where every dimension has unit variance."
-    ),
-    "direction_cosine_analytic": Metric("direction cosine, analytic", "", "The known truth of a world."),
-    "ceiling_direction_cosine": Metric(
-        "ceiling of the direction cosine", "", "Reached by E[δ] of a predictor trained directly at that distance."
-    ),
-    "innovation_cosine": Metric(
-        "innovation cosine", "", "Predicted against true increment, both after the AR(1) part is removed."
-    ),
-    "state_r2": Metric("next-state R²", "", "Share of the variance of the next state that is explained."),
-    "increment_r2": Metric("increment R²", "", "Share of the variance of the increment that is explained."),
-    "magnitude_r2": Metric("log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."),
-    "magnitude_r2_of_mean": Metric(
-        "log-magnitude R², norm of the mean",
-        "",
-        "R² of log m by the norm of the predicted mean; a shrunken mean makes it negative by construction.",
-    ),
-    "magnitude_ratio": Metric("magnitude ratio", "", "Predicted magnitude over true magnitude; 1 is right."),
-    "state_error": Metric("state error", "", "Distance of the rolled-out state to the true one."),
-    "state_error_vs_still": Metric(
-        "state error / standing still", "", "Below 1: closer to the truth than not moving at all."
-    ),
-    "state_error_vs_mean": Metric(
-        "state error / training mean", "", "Below 1: closer to the truth than the mean of the training data."
-    ),
-    "state_error_difference": Metric("difference of state errors", "", "Negative: the first model is closer."),
-    "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
-    "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
-    "dynamics_per_second": Metric(
-        "dynamics a second", "nats/s", "ΔNLL that only the order of the frames carries, in a second of audio."
-    ),
-    "delta_nll_per_second": Metric("ΔNLL a second", "nats/s", "ΔNLL times the frame rate."),
-    "delta_nll_excess_per_second": Metric("ΔNLL excess a second", "nats/s", "The excess times the frame rate."),
-    "nll_per_second": Metric(
-        "NLL a second",
-        "nats/s",
-        "Of the raw increments; comparable only between representations that hold the same numbers.",
-    ),
-    "advantage_kept": Metric(
-        "advantage kept", "", "Share of the teacher-forced advantage that free running keeps from step 2 on."
-    ),
-    "dynamics_ratio": Metric("ratio of dynamics", "", "Dynamics a second over those of the run's own representation."),
-    "spectral_distance": Metric(
-        "log-spectral distance", "dB", "Between the recording and what the decoder makes of it."
-    ),
-    "distortion_ratio": Metric(
-        "distortion ratio", "", "Log-spectral distance to the recording over that of the latents before smoothing."
-    ),
-    "cosine_gain": Metric(
-        "gain in cosine",
-        "",
-        "Direction cosine beyond raw latents', less what shuffled frames gain by the same smoothing.",
-    ),
-    "excess_dynamics": Metric(
-        "excess beyond shuffled", "nats/frame", "The excess less that of the same head on frames in random order."
-    ),
-    "part_mean_reversion": Metric(
-        "mean reversion",
-        "nats/frame",
-        "What differencing alone makes predictable: the state marginal against the increment marginal.",
-    ),
-    "part_shape": Metric(
-        "shape", "nats/frame", "What a better-shaped density gains: the same head on frames shuffled across utterances."
-    ),
-    "part_static": Metric("static", "nats/frame", "Who speaks and how loud: what order in time does not carry."),
-    "part_dynamics": Metric("dynamics", "nats/frame", "What only the order of the frames carries."),
-}
 
 PARTS = ("part_mean_reversion", "part_shape", "part_static", "part_dynamics")
 
@@ -130,7 +34,15 @@ MODELS = {
     "codec": "codec",
 }
 
-DATA = {"real": "", "shuffled_within": "shuffled within", "shuffled_across": "shuffled across"}
+DATA = {
+    "real": "",
+    "shuffled_within": "shuffled within",
+    "shuffled_across": "shuffled across",
+    "phase_randomised": "same spectrum",
+    "permuted": "permuted labels",
+    "gaussian": "Gaussian null",
+    "random_pairs": "random pairs",
+}
 
 MODES = {
     "teacher_forced": "teacher-forced",
@@ -173,7 +85,13 @@ EXPERIMENTS = {
         "step 1 only (C) or never (D). If B returns to A after each injection, the drift is recoverable; "
         "if one step on its own states already costs most of the gap, that step is what breaks.",
     ),
-    "structure": Experiment("Structure", "Do coarse clusters of contexts explain increments?", ""),
+    "structure": Experiment(
+        "Structure",
+        "Do coarse clusters of contexts explain increments?",
+        "Contexts are put into clusters in three ways; a ratio of 1 means that clusters tell nothing of the increment. "
+        "Regression to the mean makes it smaller on frames in random order too, and a filter on noise with the same "
+        "spectrum: only what lies below both is structure.",
+    ),
     "representation": Experiment(
         "Representation",
         "Is the gap the codec's?",
@@ -188,7 +106,13 @@ EXPERIMENTS = {
         "An average over neighbouring frames makes any sequence look predictable, a shuffled one too, and the shuffled "
         "twin shows by how much. What the decoder loses is measured on the recordings themselves.",
     ),
-    "archetypes": Experiment("Archetypes", "Do reusable directions exist?", ""),
+    "archetypes": Experiment(
+        "Archetypes",
+        "Do reusable directions exist?",
+        "Clusters of directions are tight wherever a few axes carry most of the variance, and foretold wherever frames "
+        "return to their mean. Both nulls go through the same procedure: Gaussian increments of the same covariance, "
+        "and increments to a random frame of the same speaker. Only what lies beyond both is an archetype.",
+    ),
     "sampling": Experiment("Sampling", "Does training on samples keep the magnitude?", ""),
     "memory": Experiment("Memory", "Does memory as a basis help?", ""),
     "correction": Experiment("Score correction", "Does score correction help?", ""),

@@ -1,0 +1,275 @@
+"""Every experiment on worlds whose answer is known, over many seeds: what it recovers, and how often it is fooled."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from math import sqrt
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from scipy.stats import norm
+
+from audio_engram.config import make_config
+from audio_engram.data.publish import make_folder, publish_text
+from audio_engram.decision import Finding
+from audio_engram.errors import DataError, UsageError
+from audio_engram.experiments import EXPERIMENTS
+from audio_engram.measurements import Measurement
+from audio_engram.runs import Run
+
+ALLOWED = 0.05
+SPEAKERS = 40
+TRIALS = "trials"
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "data": {"test": 0.4},
+    "model": {"width": 64, "components": 2},
+    "train": {"epochs": 12, "batch_size": 1024, "learning_rate": 2e-3, "precision": "float32"},
+    "experiments": {
+        "lags": [1],
+        "surrogate_lags": [1],
+        "ceiling_lags": [1],
+        "structure_lags": [1, 2],
+        "archetype_counts": [32, 64, 128],
+        "resamples": 1000,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment on a world; in a null world there is nothing that may pass."""
+
+    experiment: str
+    world: str
+    null: bool
+
+
+PLAN = (
+    Row("predictability", "ar", False),
+    Row("predictability", "noise", True),
+    Row("predictability", "correlated", True),
+    Row("predictability", "shuffled", True),
+    Row("magnitude", "noise", True),
+    Row("structure", "regimes", False),
+    Row("structure", "noise", True),
+    Row("structure", "resonance", True),
+    Row("structure", "correlated", True),
+    Row("archetypes", "chained", False),
+    Row("archetypes", "archetypes", True),
+    Row("archetypes", "noise", True),
+    Row("archetypes", "correlated", True),
+)
+"""`archetypes` is a null world of its experiment: its directions exist, but no context foretells them."""
+
+TRUTHS: dict[tuple[str, str], tuple[tuple[dict[str, Any], float], ...]] = {
+    ("archetypes", "chained"): (
+        ({"metric": "found_k"}, 64.0),
+        ({"metric": "membership_accuracy", "model": "K = 64", "data": "real"}, 1 - 0.05 * 63 / 64),
+    ),
+    ("archetypes", "archetypes"): (({"metric": "found_k"}, 64.0),),
+}
+"""What is known besides the analytic figures of a world. The accuracy is what the best classifier reaches."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row with one seed."""
+
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The file of its outcome, without ending."""
+        return f"{self.row.experiment}-{self.row.world}-{self.seed:04d}"
+
+
+def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], plan: Iterable[Row] = PLAN) -> None:
+    """Carry out the trials that have no outcome in `folder`/trials yet, several at a time.
+
+    Raises:
+        DataError: a kept outcome cannot be read.
+    """
+    todo = [Trial(row, seed) for row in plan for seed in range(seeds)]
+    there = [trial for trial in todo if _file(folder, trial).exists()]
+    todo = [trial for trial in todo if trial not in there]
+    make_folder(folder / TRIALS)
+    done = len(there)
+    log(f"calibrate: {done} of {done + len(todo)} trials are there")
+    # Fresh processes: a fork of one that has used PyTorch's threads may hang.
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        waiting = {pool.submit(carry_out, folder, trial): trial for trial in sorted(todo, key=lambda t: t.seed)}
+        for ended in as_completed(waiting):
+            ended.result()
+            done += 1
+            log(f"calibrate: {waiting[ended].name} ({done} of {len(there) + len(todo)})")
+
+
+def carry_out(folder: Path, trial: Trial) -> None:
+    """Run one experiment on one world in a folder that is thrown away, and keep what it measured and judged."""
+    with TemporaryDirectory(prefix="engram-", dir=folder) as temporary:
+        data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{SPEAKERS}"}
+        run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
+        outcome = EXPERIMENTS[trial.row.experiment](run)
+        if run.world is not None and trial.row.experiment == "predictability":
+            truths = [(f"{a.metric}", a.value) for a in run.world.analytic((1,)) if a.model == "truth"]
+        else:
+            truths = []
+    kept = {
+        "measurements": [m.model_dump(exclude_defaults=True) for m in outcome.measurements],
+        "findings": [f.model_dump() for f in outcome.findings],
+        "analytic": truths,
+    }
+    publish_text(_file(folder, trial), json.dumps(kept) + "\n")
+
+
+def clear(folder: Path) -> None:
+    """Delete the outcomes, and nothing else."""
+    if (folder / TRIALS).is_dir():
+        shutil.rmtree(folder / TRIALS)
+
+
+def _file(folder: Path, trial: Trial) -> Path:
+    return folder / TRIALS / f"{trial.name}.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An outcome that was kept."""
+
+    measurements: list[Measurement]
+    findings: list[Finding]
+    analytic: list[tuple[str, float]]
+
+
+def read_trial(folder: Path, trial: Trial) -> Kept:
+    """Raises: DataError for a damaged file."""
+    path = _file(folder, trial)
+    try:
+        kept = json.loads(path.read_text())
+        return Kept(
+            [Measurement.model_validate(m) for m in kept["measurements"]],
+            [Finding.model_validate(f) for f in kept["findings"]],
+            [(str(name), float(value)) for name, value in kept["analytic"]],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}): delete it and calibrate again") from error
+
+
+@dataclass(frozen=True)
+class Passed:
+    """How often an experiment passed on a world, with the 95 % interval of Wilson (1927)."""
+
+    row: Row
+    verdicts: dict[str, int]
+
+    @property
+    def n(self) -> int:
+        """Trials with a verdict."""
+        return sum(self.verdicts.values())
+
+    @property
+    def rate(self) -> tuple[float, float, float]:
+        """Share of passes and its interval."""
+        return (self.verdicts.get("pass", 0) / self.n, *wilson(self.verdicts.get("pass", 0), self.n))
+
+    @property
+    def holds(self) -> bool:
+        """In a null world no more than 5 % beyond sampling error; elsewhere more than half."""
+        value, low, _ = self.rate
+        return low <= ALLOWED if self.row.null else value > 0.5
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A known figure: its truth, and mean, spread and coverage of what was measured."""
+
+    row: Row
+    figure: str
+    truth: float
+    mean: float
+    spread: float
+    coverage: float | None
+    n: int
+
+    @property
+    def bias(self) -> float:
+        """Mean less truth."""
+        return self.mean - self.truth
+
+
+def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[Passed], list[Recovered]]:
+    """Verdicts and recovery of all rows."""
+    passed, recovered = [], []
+    for row in plan:
+        kept = [read_trial(folder, Trial(row, seed)) for seed in range(seeds)]
+        # A world in which one of several findings of an experiment passes has fooled it.
+        worst = ["pass" if any(f.verdict == "pass" for f in one.findings) else one.findings[0].verdict for one in kept]
+        passed.append(Passed(row, {verdict: worst.count(verdict) for verdict in dict.fromkeys(worst)}))
+        recovered += _recovered(row, kept)
+    return passed, recovered
+
+
+def _recovered(row: Row, kept: list[Kept]) -> list[Recovered]:
+    known = [(what, truth) for what, truth in TRUTHS.get((row.experiment, row.world), ())]
+    for metric, truth in kept[0].analytic:
+        models = ("mdn", "vmf") if metric == "delta_nll" else ("vmf",)
+        known += [({"metric": metric, "model": m, "data": "real", "lag": 1}, truth) for m in models]
+    found = [_compared(row, what, truth, kept) for what, truth in known]
+    return [one for one in found if one is not None]
+
+
+def _compared(row: Row, what: dict[str, Any], truth: float, kept: list[Kept]) -> Recovered | None:
+    records = [m for one in kept for m in one.measurements if m.split == "test" and _matches(m, what)]
+    values = [m.value for m in records if m.value is not None]
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    spread = sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
+    ends = [(m.low, m.high) for m in records if m.low is not None and m.high is not None]
+    coverage = sum(low <= truth <= high for low, high in ends) / len(ends) if ends else None
+    figure = ", ".join(str(v) for k, v in what.items() if k in ("metric", "model"))
+    return Recovered(row, figure, truth, mean, spread, coverage, len(values))
+
+
+def _matches(record: Measurement, what: dict[str, Any]) -> bool:
+    return all(getattr(record, key) == value for key, value in what.items())
+
+
+def plan_of(experiments: list[str]) -> tuple[Row, ...]:
+    """The rows of these experiments, or all.
+
+    Raises:
+        UsageError: for an experiment that is not calibrated.
+    """
+    known = dict.fromkeys(row.experiment for row in PLAN)
+    if unknown := next((name for name in experiments if name not in known), ""):
+        raise UsageError(f"--only {unknown}: no world calibrates that: use {', '.join(known)}")
+    return tuple(row for row in PLAN if not experiments or row.experiment in experiments)
+
+
+def described(folder: Path, found: tuple[list[Passed], list[Recovered]]) -> dict[str, Any]:
+    """The summary as plain values, which are also kept in `folder`/calibration.json."""
+    passed, recovered = found
+    facts = {
+        "verdicts": [asdict(one) | {"passed": one.rate, "holds": one.holds} for one in passed],
+        "recovery": [asdict(one) | {"bias": one.bias} for one in recovered],
+    }
+    publish_text(folder / "calibration.json", json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def wilson(passes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927)."""
+    z = float(norm.ppf(0.5 + level / 2))
+    centre = (passes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * sqrt(passes * (n - passes) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,163 @@
+"""Calibration: intervals, summaries of kept trials, resuming, the command."""
+
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from audio_engram import calibration, cli
+from audio_engram.calibration import PLAN, Row, Trial, carry_out, plan_of, read_trial, summary, wilson
+from audio_engram.data.worlds import WORLDS, world
+from audio_engram.decision import Criterion, Finding
+from audio_engram.errors import DataError, UsageError
+from audio_engram.experiments import EXPERIMENTS
+from audio_engram.measurements import Measurement
+from audio_engram.report.calibrated import as_text, write_page
+
+NULL, SOMETHING = Row("structure", "noise", True), Row("archetypes", "chained", False)
+
+
+def keep(folder, row, seed, verdict, measurements=(), analytic=()):
+    criterion = Criterion(
+        experiment=row.experiment, question="?", metric="variance_ratio", relation="below", threshold=0.6, reason=""
+    )
+    measured = Measurement(experiment=row.experiment, model="m", metric="variance_ratio", value=1.0)
+    finding = Finding(criterion=criterion, measured=measured, verdict=verdict, words="", would_change="")
+    (folder / "trials").mkdir(exist_ok=True, parents=True)
+    kept = {
+        "measurements": [m.model_dump() for m in measurements],
+        "findings": [finding.model_dump()],
+        "analytic": list(analytic),
+    }
+    (folder / "trials" / f"{Trial(row, seed).name}.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(("passes", "n"), [(0, 5), (3, 20), (10, 200), (200, 200)])
+def test_wilson_is_scipys(passes, n):
+    found = binomtest(passes, n).proportion_ci(method="wilson")
+    assert wilson(passes, n) == pytest.approx((found.low, found.high))
+
+
+def test_every_row_names_an_experiment_and_a_world_that_exist():
+    for row in PLAN:
+        assert row.experiment in EXPERIMENTS
+        assert row.world in WORLDS
+    assert len(set(PLAN)) == len(PLAN)
+
+
+def test_a_null_world_holds_while_its_interval_reaches_down_to_five_per_cent(tmp_path):
+    for seed in range(100):
+        keep(tmp_path, NULL, seed, "pass" if seed < 9 else "fail")
+    (passed,), _ = summary(tmp_path, 100, [NULL])
+    assert passed.verdicts == {"pass": 9, "fail": 91}
+    assert passed.rate[0] == pytest.approx(0.09)
+    assert passed.holds  # 9 of 100: [4.8 %, 16.2 %]
+    keep(tmp_path, NULL, 99, "pass")
+    (passed,), _ = summary(tmp_path, 100, [NULL])
+    assert not passed.holds  # 10 of 100: [5.5 %, 17.4 %]
+
+
+def test_something_must_be_found_in_more_than_half_of_the_seeds(tmp_path):
+    for seed in range(4):
+        keep(tmp_path, SOMETHING, seed, "pass" if seed < 2 else "undecided")
+    (passed,), _ = summary(tmp_path, 4, [SOMETHING])
+    assert not passed.holds
+    keep(tmp_path, SOMETHING, 3, "pass")
+    (passed,), _ = summary(tmp_path, 4, [SOMETHING])
+    assert passed.holds
+
+
+def test_recovery_is_bias_spread_and_coverage(tmp_path):
+    for seed, value in enumerate((0.90, 0.92, 0.95)):
+        what = {"experiment": "archetypes", "data": "real"}
+        told = [
+            Measurement(
+                model="K = 64", metric="membership_accuracy", value=value, low=value - 0.02, high=value + 0.02, **what
+            ),
+            Measurement(model="gap", metric="found_k", value=64.0, **what),
+            Measurement(model="K = 64", metric="membership_accuracy", value=0.1, split="train", **what),
+        ]
+        keep(tmp_path, SOMETHING, seed, "pass", told)
+    _, (k, accuracy) = summary(tmp_path, 3, [SOMETHING])
+    assert (k.truth, k.mean, k.bias, k.coverage) == (64, 64, 0, None)
+    assert accuracy.truth == pytest.approx(1 - 0.05 * 63 / 64)
+    assert accuracy.mean == pytest.approx(2.77 / 3)
+    assert accuracy.spread == pytest.approx(0.0251661, rel=1e-4)
+    assert accuracy.coverage == pytest.approx(1 / 3)
+    assert accuracy.n == 3
+
+
+def test_analytic_figures_are_compared_with_the_models(tmp_path):
+    row = Row("predictability", "ar", False)
+    told = [
+        Measurement(experiment="predictability", model=m, metric="delta_nll", value=v, low=v - 1, high=v + 1)
+        for m, v in (("mdn", -15.0), ("vmf", -14.0))
+    ]
+    keep(tmp_path, row, 0, "pass", told, [("delta_nll", -15.6), ("innovation_cosine", 0.9)])
+    _, recovered = summary(tmp_path, 1, [row])
+    assert [(one.figure, one.coverage) for one in recovered] == [("delta_nll, mdn", 1.0), ("delta_nll, vmf", 0.0)]
+
+
+@pytest.mark.slow
+def test_a_trial_is_kept_alone_and_is_the_same_from_the_same_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "SPEAKERS", 16)
+    monkeypatch.setattr("audio_engram.data.processes.World.frames", 200)
+    (tmp_path / "trials").mkdir()
+    trial = Trial(Row("archetypes", "correlated", True), 3)
+    carry_out(tmp_path, trial)
+    path = tmp_path / "trials/archetypes-correlated-0003.json"
+    assert [p.name for p in tmp_path.iterdir()] == ["trials"]
+    first = path.read_bytes()
+    carry_out(tmp_path, trial)
+    assert path.read_bytes() == first
+    assert read_trial(tmp_path, trial).findings[0].verdict == "fail"
+
+
+def test_kept_trials_are_not_done_again_and_the_page_tells_who_was_fooled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [row for row in PLAN if row.experiment == "structure"]
+    for row in rows:
+        for seed in range(2):
+            keep(tmp_path / "out", row, seed, "fail" if row.null else "pass")
+    words = ["calibrate", "--only", "structure", "--seeds", "2", "--out", "out"]
+    assert cli.main(words) == 0
+    told = capsys.readouterr()
+    assert "calibrate: 8 of 8 trials are there" in told.err
+    assert "holds" in told.out
+    assert "DOES NOT HOLD" not in told.out
+    assert "Calibration holds for every experiment" in (tmp_path / "out/calibration.html").read_text()
+    facts = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert [one["passed"][0] for one in facts["verdicts"]] == [1.0, 0.0, 0.0, 0.0]
+    found = summary(tmp_path / "out", 2, rows)
+    keep(tmp_path / "out", rows[1], 0, "pass")
+    keep(tmp_path / "out", rows[1], 1, "pass")
+    found = summary(tmp_path / "out", 2, rows)
+    write_page(tmp_path / "page.html", found, 2)
+    assert "Calibration does not hold for structure on noise." in (tmp_path / "page.html").read_text()
+    assert "DOES NOT HOLD" in as_text(found)
+
+
+def test_bad_calls_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words, line in (
+        (["--quick", "--seeds", "3"], "--quick: says the number of seeds"),
+        (["--seeds", "0"], "--seeds 0: give 1 or more"),
+        (["--jobs", "0", "--seeds", "1"], "--jobs 0: give 1 or more"),
+        (["--only", "nothing"], "--only nothing: no world calibrates that: use predictability"),
+    ):
+        assert cli.main(["calibrate", *words]) == 2
+        assert capsys.readouterr().err.startswith(f"engram: {line}")
+    with pytest.raises(UsageError):
+        plan_of(["structure", "injection"])
+    keep(tmp_path, NULL, 0, "fail")
+    (tmp_path / "trials/structure-noise-0000.json").write_text("{")
+    with pytest.raises(DataError, match=r"structure-noise-0000\.json: damaged .*delete it and calibrate again"):
+        read_trial(tmp_path, Trial(NULL, 0))
+
+
+def test_a_world_can_have_another_number_of_speakers():
+    assert world("world:noise:7").speakers == 7
+    assert world("world:noise").speakers == 64
+    for spec in ("world:noise:0", "world:noise:x", "world:noise:-1", "world:noise:1:2"):
+        with pytest.raises(UsageError, match="is no number of speakers: write world:noise:24"):
+            world(spec)
