@@ -184,7 +184,7 @@ def test_without_predictability_the_headline_is_what_was_found(verdicts, said):
 
 
 def test_a_headline_answers_at_most_two_questions_also_of_experiments_it_does_not_know():
-    unknown = finding("archetypes", "reuse", "undecided")
+    unknown = finding("unheard_of", "reuse", "undecided")
     assert decide([unknown]).headline == "? Undecided."
     assert decide([representation("pass"), finding("structure", "v", "fail"), unknown]).headline == (
         "Another representation tells more than twice as much in the order of its frames. "

@@ -1,5 +1,6 @@
 """From measured values to verdicts, and from verdicts to a path through the tree (docs/method.md)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,16 @@ class Finding(_Frozen):
     words: str
     would_change: str
     ceiling: Measurement | None = None
+
+
+def decisive(conditions: Sequence[tuple[Criterion, Measurement]]) -> tuple[Criterion, Measurement]:
+    """Of conditions that must all hold, the one that decides: the first that fails, else the first left open, else
+    the first."""
+    verdicts = [criterion.judge(measured) for criterion, measured in conditions]
+    for verdict in ("fail", "undecided", "unattainable"):
+        if verdict in verdicts:
+            return conditions[verdicts.index(verdict)]
+    return conditions[0]
 
 
 class Turn(_Frozen):

@@ -62,7 +62,7 @@ def _chosen(run: Run) -> list[str]:
     best: dict[int, tuple[int, str]] = {}
     for place, (name, n) in enumerate(zip(frames.utterances, lengths, strict=True)):
         start = int(frames.offsets[place])
-        if frames.in_split("test")[start]:
+        if frames.in_split("test")[start] and n > run.config.model.context:
             speaker = int(frames.speaker[start])
             best[speaker] = min(best.get(speaker, (abs(n - wanted), name)), (abs(n - wanted), name))
     return [name for _, name in sorted(best.values())[:MAX_UTTERANCES]]
@@ -120,6 +120,8 @@ def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:
     sounds = [_Sound("round_trip", "Codec round trip", z, "encoded and decoded, nothing predicted")]
     context, future = z[: run.config.model.context], z[run.config.model.context :]
     for head in ("mdn", "vmf"):
+        if f"{head}-lag1" not in run.histories:
+            continue  # no experiment asked for it, and a sound is not worth its training
         sounds += _rollouts(run, head, context, future)
     deltas = torch.diff(future, dim=0, prepend=context[-1:])
     for share in SHARES:

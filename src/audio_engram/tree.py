@@ -29,6 +29,11 @@ ANSWERED: dict[str, dict[Answer, str]] = {
         "no": "Coarse clusters of contexts do not explain the next increment.",
         "open": "Whether coarse clusters of contexts explain the next increment is undecided.",
     },
+    "archetypes": {
+        "yes": "Reusable directions exist, and contexts foretell them.",
+        "no": "There are no reusable directions that contexts foretell.",
+        "open": "Whether there are reusable directions that contexts foretell is undecided.",
+    },
 }
 MOST_ANSWERS = 2  # in a headline
 NOT_ASKED = (
@@ -151,7 +156,9 @@ def _advice_while_open(predictable: Finding | None, stability: Finding | None) -
 
 def _score(hypothesis: str, prior: tuple[float, str, str], findings: list[Finding]) -> Prior:
     probability, experiment, metric = prior
-    finding = next((f for f in findings if f.criterion.experiment == experiment and f.criterion.metric == metric), None)
+    finding = next(
+        (f for f in findings if f.criterion.experiment == experiment and metric in ("", f.criterion.metric)), None
+    )
     decided = finding is not None and finding.verdict != "undecided"
     outcome = finding.verdict == "pass" if finding is not None and decided else None
     brier = None if outcome is None else (probability - outcome) ** 2

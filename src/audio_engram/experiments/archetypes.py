@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audio_engram.archetypes import Kind, hold
 from audio_engram.breathing import fit_breathing
-from audio_engram.decision import Cause, Criterion, Finding, Verdict
+from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.prototypes import keep_prototypes
@@ -102,17 +102,6 @@ class _Judged:
             (KNOWN, differences[-1]),
         ]
 
-    @property
-    def verdict(self) -> tuple[Verdict, Cause]:
-        """Fail where one condition fails, pass where all hold."""
-        verdicts = [criterion.judge(measured) for criterion, measured in self.conditions]
-        if "fail" in verdicts:
-            return "fail", ""
-        for verdict, (criterion, measured) in zip(verdicts, self.conditions, strict=True):
-            if verdict != "pass":
-                return verdict, criterion.cause(measured)
-        return "pass", ""
-
 
 def _found_k(judged: list[_Judged]) -> Measurement:
     """The least K whose tightness beyond the nulls is as good as the best, within the best's own uncertainty.
@@ -160,15 +149,15 @@ def _states(of: Directions, split: str) -> Tensor:
 def _judge(judged: list[_Judged], found: Measurement) -> Finding:
     """Some K is enough: the one that comes nearest to all that is asked speaks for all."""
     order = {"pass": 0, "undecided": 1, "unattainable": 2, "fail": 3}
-    best = min(judged, key=lambda one: (order[one.verdict[0]], _distance(one)))
-    verdict, cause = best.verdict
+    decided = [(one, *decisive(one.conditions)) for one in judged]
+    best, criterion, measured = min(decided, key=lambda d: (order[d[1].judge(d[2])], _distance(d[0])))
     accuracy, tight = best.real.one("membership_accuracy"), best.real.one("tightness")
     beyond = ", ".join(f"{show(r)} beyond {_NULL_WORDS[r.data]}" for r in best.records[:-1])
     return Finding(
-        criterion=CRITERION,
-        measured=tight,
-        verdict=verdict,
-        cause=cause,
+        criterion=criterion,
+        measured=measured,
+        verdict=criterion.judge(measured),
+        cause=criterion.cause(measured),
         words=f"K = {best.real.k}: held-out directions have cosine {show(tight)} to their centroid ({beyond}); "
         f"contexts foretell {show(accuracy)} of their clusters "
         f"(majority {show(best.real.one('membership_majority'))}). "

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from audio_engram.codecs.probe import spectral_distance
 from audio_engram.config import CodecConfig
-from audio_engram.decision import Criterion, Finding
+from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.outcome import Outcome, looking_ahead, show
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
@@ -151,7 +151,7 @@ def distortions(run: Run) -> tuple[Tensor, SpeakerBootstrap] | None:
 def _judge(title: str, cosine: Measurement, gained: Measurement, worse: Measurement | None) -> Finding:
     """Both must hold, more cosine than the null and a sound that is near enough: the finding is of what decided."""
     nothing = gained.model_copy(update=_UNHEARD)
-    criterion, measured = _deciding([(CRITERION, gained), (SOUND, worse or nothing)])
+    criterion, measured = decisive([(CRITERION, gained), (SOUND, worse or nothing)])
     lost = f"distance to the recording {show(worse)} times the codec's own" if worse else "its sound was not measured"
     return Finding(
         criterion=criterion,
@@ -165,9 +165,3 @@ def _judge(title: str, cosine: Measurement, gained: Measurement, worse: Measurem
 
 
 _UNHEARD = {"model": "codec", "metric": "distortion_ratio", "value": None, "low": None, "high": None, "n_frames": 0}
-
-
-def _deciding(conditions: list[tuple[Criterion, Measurement]]) -> tuple[Criterion, Measurement]:
-    """The first condition that fails; without one, the first that stays open; without that, the first."""
-    rank = {"fail": 0, "undecided": 1, "pass": 2}
-    return min(conditions, key=lambda pair: rank[pair[0].judge(pair[1])])

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audio_engram.data.windows import Windows
-from audio_engram.decision import Cause, Criterion, Finding, Verdict
+from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.conditioning import Conditioning, conditionings
 from audio_engram.experiments.meaning import LEVEL, heard
 from audio_engram.experiments.outcome import Outcome, show
@@ -252,22 +252,10 @@ class _Judged:
         ]
 
     @property
-    def verdict(self) -> tuple[Verdict, Cause]:
-        """Every condition must hold."""
-        if self.real.explained.share < LEAST_KEPT:
-            return "undecided", "no interval"
-        conditions = [
-            (CRITERION, self.real.measured),
-            (_GENERALISES, self.degradation),
-            *((_BEYOND_NULL, difference) for difference in self.differences),
-        ]
-        verdicts = [criterion.judge(measured) for criterion, measured in conditions]
-        if "fail" in verdicts:
-            return "fail", ""
-        for verdict, (criterion, measured) in zip(verdicts, conditions, strict=True):
-            if verdict != "pass":
-                return verdict, criterion.cause(measured)
-        return "pass", ""
+    def conditions(self) -> list[tuple[Criterion, Measurement]]:
+        """All that must hold."""
+        beyond = [(_BEYOND_NULL, difference) for difference in self.differences]
+        return [(CRITERION, self.real.measured), (_GENERALISES, self.degradation), *beyond]
 
 
 _GENERALISES = CRITERION.model_copy(update={"metric": "degradation", "threshold": LARGEST_DEGRADATION})
@@ -278,15 +266,16 @@ def _judge(judged: list[_Judged]) -> Finding:
     """The conditioning and lag that explain most speak for all: luck gives the best of nine nothing near 0.6."""
     enough = [one for one in judged if one.real.explained.share >= LEAST_KEPT] or judged
     best = min(enough, key=lambda one: (one.real.measured.high or 9.0, one.real.measured.value or 9.0))
-    verdict, cause = best.verdict
+    criterion, measured = decisive(best.conditions)
+    judged_at_all = best.real.explained.share >= LEAST_KEPT
     beyond = " and ".join(f"{show(d)} beyond {_NULL_WORDS[d.data]}" for d in best.differences)
     return Finding(
-        criterion=CRITERION,
-        measured=best.real.measured,
-        verdict=verdict,
-        cause=cause,
+        criterion=criterion,
+        measured=measured,
+        verdict=criterion.judge(measured) if judged_at_all else "undecided",
+        cause=criterion.cause(measured) if judged_at_all else "no interval",
         words=f"{best.real.name} at lag {best.real.lag} leaves {show(best.real.measured)} of the variance of held-out "
-        f"increments within clusters ({best.degradation.value or 0:+.0%} against training speakers), "
+        f"increments within clusters ({show(best.degradation)} more than on training speakers), "
         f"{beyond}.",
         would_change="Finer clusters with more data for each, or another representation.",
     )

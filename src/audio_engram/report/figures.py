@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from audio_engram.measurements import Measurements
-from audio_engram.report import compared, words
+from audio_engram.report import clusters, compared, words
 from audio_engram.report.breakdowns import decomposition, magnitude, recovery
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.folder import Epoch
@@ -170,6 +170,8 @@ DRAWN: dict[str, Callable[[Measurements, str], list[Figure]]] = {
     "magnitude": magnitude,
     "factorisation": factorisation,
     "injection": injection,
+    "structure": clusters.structure,
+    "archetypes": clusters.archetypes,
     "representation": compared.representation,
     "smoothing": compared.smoothing,
 }

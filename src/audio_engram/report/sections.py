@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from audio_engram.decision import Decision, Finding
 from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
+from audio_engram.report.clusters import archetype_tables, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.figure import Figure
 from audio_engram.report.tables import Table
@@ -135,5 +136,7 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
         "state_error_difference",
         "first_nonfinite_step",
     ),
+    "structure": structure_tables,
+    "archetypes": archetype_tables,
     "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
 }

@@ -1,0 +1,173 @@
+"""Clusters of contexts and of directions, beside their nulls."""
+
+from collections.abc import Sequence
+
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report import words
+from audio_engram.report.bars import Row, dot_panel
+from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
+from audio_engram.report.lines import Look, line_panel
+from audio_engram.report.series import Curve, Style
+from audio_engram.report.tables import Table, shown
+
+LOOKS = {
+    "real": Style("vmf", "s"),
+    "shuffled_within": Style("mode-b", "o", filled=False),
+    "phase_randomised": Style("mode-c", "^", filled=False),
+    "permuted": Style("muted", "X"),
+    "gaussian": Style("mode-c", "^", "dashdot", filled=False),
+    "random_pairs": Style("mode-b", "o", "dashed", filled=False),
+}
+HEARD = {
+    "eta_squared_energy_change": Style("mdn", "o"),
+    "eta_squared_flux": Style("vmf", "s"),
+    "eta_squared_pitch_change": Style("magnitude", "P"),
+}
+SLICES = (
+    "variance_ratio_high_energy",
+    "variance_ratio_middle",
+    "variance_ratio_confident_50%",
+    "variance_ratio_confident_25%",
+    "variance_ratio_confident_10%",
+)
+KEPT = ("entropy_reduction", "mass_kept", "clusters_kept")
+SPEAKERS = tuple(f"variance_ratio_speakers_p{q}" for q in (10, 50, 90))
+MEMBERSHIP = (
+    ("membership_accuracy", "real"),
+    ("membership_linear", "real"),
+    ("membership_majority", "real"),
+    ("membership_accuracy", "random_pairs"),
+)
+
+
+def structure(records: Measurements, name: str) -> list[Figure]:
+    """Variance ratios of every conditioning and null, a panel for each lag."""
+    ratios = records.select(metric="variance_ratio", split="test")
+    drawn: list[Drawn] = []
+    for lag in sorted({r.lag for r in ratios}):
+        rows = [
+            Row(_conditioned(r), r, LOOKS[r.data])
+            for r in _by_conditioning(ratios.select(lag=lag))
+            if r.value is not None
+        ]
+        curves = [Curve(_of(data), LOOKS[data]._replace(dash="none"), ()) for data in _kinds(ratios)]
+        drawn.append((dot_panel(f"Variance ratio at lag {lag}", f"{name}-lag{lag}", rows), curves))
+    caption = (
+        "Variance of held-out increments within clusters of contexts over their total variance: 1 is nothing. "
+        f"{INTERVALS} Structure is what lies below both nulls."
+    )
+    return figure(caption, drawn)
+
+
+def structure_tables(records: Measurements) -> list[Table]:
+    """The ratios on all kinds of data; slices; what is kept."""
+    of_test = Measurements(r for r in records if r.split == "test")
+    ratios = [(_of(data), "variance_ratio", data) for data in _kinds(of_test.select(metric="variance_ratio"))]
+    real = [[(words.metric(m).label, m, "real") for m in some] for some in (SLICES, SPEAKERS, ("degradation", *KEPT))]
+    captions = (
+        "Variance ratio on real data and its nulls.",
+        "Variance ratio on parts of the held-out frames.",
+        "Variance ratio of single held-out speakers.",
+        "Against training speakers; nats gained by a Gaussian for each cluster; clusters of 100 frames and more.",
+    )
+    return [t for t in map(lambda c, k: _table(of_test, c, k), captions, (ratios, *real)) if len(t.columns) > 2]
+
+
+def _table(records: Measurements, caption: str, columns: Sequence[tuple[str, str, str]]) -> Table:
+    cells = {(r.model, r.lag, r.metric, r.data): r for r in records}
+    keys = sorted({(r.lag, r.model) for r in records.select(metric="variance_ratio", data="real")})
+    there = [c for c in columns if any((model, lag, c[1], c[2]) in cells for lag, model in keys)]
+    rows = tuple(
+        (model, str(lag), *(shown(cells.get((model, lag, metric, data))) for _, metric, data in there))
+        for lag, model in keys
+    )
+    return Table(caption, ("clusters of contexts", "lag", *(label for label, _, _ in there)), rows, heads=2)
+
+
+def archetypes(records: Measurements, name: str) -> list[Figure]:
+    """Tightness, membership and meaning along K."""
+    along = Measurements(_at_k(r) for r in records if r.model.startswith("K = ") and r.split == "test")
+    drawn: list[Drawn] = []
+    tight = [_curve(along, "tightness", data, _of(data), LOOKS[data]) for data in ("real", "gaussian", "random_pairs")]
+    drawn += _panel("Tightness", f"{name}-tightness", tight, 0.75)
+    looks = (LOOKS["real"], Style("magnitude", "P", "dotted"), Style("muted", "X"), LOOKS["random_pairs"])
+    told = [
+        _curve(along, metric, data, words.of_data(words.metric(metric).label, data), look)
+        for (metric, data), look in zip(MEMBERSHIP, looks, strict=True)
+    ]
+    drawn += _panel("Membership foretold from contexts", f"{name}-membership", told, 0.6)
+    heard = [_curve(along, metric, "real", words.metric(metric).label, look) for metric, look in HEARD.items()]
+    drawn += _panel("What is heard, explained (η²)", f"{name}-heard", heard, None)
+    caption = (
+        f"Clusters of directions by their number K, on held-out speakers. {INTERVALS} Dashed lines are the thresholds; "
+        "an archetype is what lies above both nulls."
+    )
+    return figure(caption, drawn)
+
+
+def archetype_tables(records: Measurements) -> list[Table]:
+    """Every K, a table for each group of metrics."""
+    groups = (
+        (
+            "How tight, and how much more than the nulls.",
+            (
+                ("tightness", "real"),
+                ("tightness_excess", "gaussian"),
+                ("tightness_excess", "random_pairs"),
+                ("variance_explained", "real"),
+            ),
+        ),
+        ("What contexts foretell.", (*MEMBERSHIP, ("membership_excess", "random_pairs"))),
+        (
+            "Sizes, and states first.",
+            (("cluster_entropy", "real"), ("empty_clusters", "real"), ("tightness_state_conditioned", "real")),
+        ),
+        ("What is heard.", tuple((metric, "real") for metric in HEARD)),
+    )
+    return [table for caption, metrics in groups for table in _by_k(records, caption, metrics)]
+
+
+def _by_k(records: Measurements, caption: str, metrics: Sequence[tuple[str, str]]) -> list[Table]:
+    cells = {(r.model, r.metric, r.data): r for r in records if r.split == "test" and r.model.startswith("K = ")}
+    ks = sorted({model for model, _, _ in cells}, key=_k)
+    there = [m for m in metrics if any((k, *m) in cells for k in ks)]
+    rows = tuple((k, *(shown(cells.get((k, *m))) for m in there)) for k in ks)
+    columns = ("clusters", *(words.of_data(title_of(metric), data) for metric, data in there))
+    return [Table(caption, columns, rows)] if there else []
+
+
+def _panel(title: str, name: str, curves: Sequence[Curve], threshold: float | None) -> list[Drawn]:
+    there = [curve for curve in curves if curve.records]
+    guides = () if threshold is None else ((threshold, f"wanted: {threshold:g}"),)
+    look = Look("lag", guides=guides, x_label="number of clusters K")
+    return [(line_panel(title, name, there, look), there)] if there else []
+
+
+def _curve(records: Measurements, metric: str, data: str, label: str, style: Style) -> Curve:
+    return Curve(label, style, tuple(sorted(records.select(metric=metric, data=data), key=lambda r: r.lag)))
+
+
+def _at_k(record: Measurement) -> Measurement:
+    """The number of clusters where lines run along lags."""
+    return record.model_copy(update={"lag": _k(record.model)})
+
+
+def _k(model: str) -> int:
+    return int(model.removeprefix("K = "))
+
+
+def _kinds(records: Measurements) -> list[str]:
+    return [data for data in LOOKS if len(records.select(data=data))]
+
+
+def _by_conditioning(records: Measurements) -> list[Measurement]:
+    order = list(dict.fromkeys(r.model for r in records))
+    return sorted(records, key=lambda r: (order.index(r.model), list(LOOKS).index(r.data)))
+
+
+def _of(data: str) -> str:
+    return words.DATA[data] or "real"
+
+
+def _conditioned(record: Measurement) -> str:
+    return f"{record.model.replace('k-means', 'k')}, {_of(record.data)}"
