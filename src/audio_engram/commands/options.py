@@ -79,7 +79,8 @@ def read_options(options: argparse.Namespace) -> Config:
 
 def _resumed_config(options: argparse.Namespace) -> Path | None:
     """The settings of the run that is resumed, if none are given here."""
-    if not getattr(options, "resume", False) or options.out is None or any(getattr(options, name, None) for name in DESCRIBING):
+    resumed = getattr(options, "resume", False) and options.out is not None
+    if not resumed or any(getattr(options, name, None) for name in DESCRIBING):
         return None
     from audio_engram.run_folder import CONFIG, is_run
 
