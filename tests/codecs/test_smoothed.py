@@ -10,7 +10,7 @@ from audio_engram.codecs.projected import Stacked
 from audio_engram.codecs.smoothed import Hybrid, Smoothed
 from audio_engram.codecs.smoother import LearnedSmoother, fit_smoother
 from audio_engram.codecs.soundless import Soundless
-from audio_engram.errors import DataError, UsageError
+from audio_engram.errors import DataError, NumericalError, UsageError
 from sample_codec import SampleCodec
 
 
@@ -118,3 +118,27 @@ def test_a_smoother_needs_sound_and_long_utterances() -> None:
         LearnedSmoother(plain(), 1.0)
     with pytest.raises(DataError, match="no training utterance has 32 frames"):
         fit_smoother(LearnedSmoother(SampleCodec(), 1.0), [speech()[:20]], 0)
+
+
+class _Thorny(SampleCodec):
+    """Has no gradient wherever the first latent of a batch lies above a value."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        thorn = torch.where(latents[:1, :1, :1] > self.bound, torch.nan, 0.0)
+        if latents.requires_grad:
+            latents.register_hook(lambda gradient: gradient + thorn)
+        return super().decode(latents)
+
+
+def test_a_batch_without_a_gradient_is_left_out_and_many_are_an_error() -> None:
+    # A latent of 0.1 standard deviation lies above 0.25 in one of 160 batches, above 0 in every second.
+    utterances = [speech(s) for s in range(4)]
+    codec = fit_smoother(LearnedSmoother(_Thorny(0.25), 5.0), utterances, seed=0)
+    assert all(bool(values.isfinite().all()) for values in codec.last.parameters())
+    assert acceleration(codec.project(speech(9)[None])) < acceleration(speech(9)[None])
+    with pytest.raises(NumericalError, match=r"no finite sound or gradient in 21 of \d+ steps"):
+        fit_smoother(LearnedSmoother(_Thorny(0.0), 5.0), utterances, seed=0)
