@@ -6,8 +6,7 @@ The analytic values are those of the true process: no model does better, and a l
 import tempfile
 
 from audio_engram.config import read_config
-from audio_engram.data.processes import AR
-from audio_engram.data.worlds import WORLDS
+from audio_engram.data.worlds import AR, WORLDS
 from audio_engram.experiments import predictability
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run

@@ -66,7 +66,10 @@ def run(codec: str) -> int:
 def heard(codec: str) -> tuple[list[str], str]:
     """The labels that can be heard and the warnings, without experiments and report."""
     settings = ('data.corpus="folder:speech"', f'codec.name="heard_codecs:{codec}"', 'device="cpu"', *SMALL[1::2])
-    warnings = listen(Run("out", read_config(None, settings), log=lambda line: None))
+    run = Run("out", read_config(None, settings), log=lambda line: None)
+    for head in ("mdn", "vmf"):
+        run.model(head)
+    warnings = listen(run)
     return [row["label"] for row in json.loads(Path("out/audio/index.json").read_text())], " ".join(warnings)
 
 
@@ -95,6 +98,16 @@ def exploding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_everything_can_be_heard_where_nothing_leaves_the_finite_numbers() -> None:
     labels, warnings = heard("Good")
     assert (len(labels), warnings) == (2 * 11, "")
+
+
+def test_heads_that_no_experiment_asked_for_are_not_trained_to_be_heard() -> None:
+    settings = ('data.corpus="folder:speech"', 'codec.name="heard_codecs:Good"', 'device="cpu"', *SMALL[1::2])
+    run = Run("out", read_config(None, settings), log=lambda line: None)
+    listen(run)
+    assert run.histories == {}
+    assert {row["kind"] for row in json.loads(Path("out/audio/index.json").read_text())} == {
+        *("original", "round_trip", "magnitude")
+    }
 
 
 @pytest.mark.usefixtures("exploding")
