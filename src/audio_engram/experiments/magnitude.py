@@ -7,7 +7,7 @@ from audio_engram.data.windows import Windows
 from audio_engram.decision import Criterion, Finding
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
-from audio_engram.metrics import Scores, predictor, score
+from audio_engram.metrics import Scores, expected_log_magnitude, predictor, score
 from audio_engram.runs import Run
 
 CLEAN_LAG = 2  # at lag 1 the last frame's distance from the mean tells the magnitude even of white noise
@@ -47,7 +47,7 @@ def _measure(run: Run, kind: str, lag: int, utterance: bool = False, data: str =
     scores = score(predict, windows, windows.with_valid_target(), ar1)
     centre = _training_mean(run.windows("train", lag, data))
     b = run.bootstrap(scores.speaker)
-    metrics = {"magnitude_r2": scores.log_m_expected}
+    metrics = {"magnitude_r2": expected_log_magnitude(predict, windows, windows.with_valid_target())}
     if kind != "magnitude":  # its mean is zero by construction
         metrics["magnitude_r2_of_mean"] = scores.log_m_of_mean
     what = {
