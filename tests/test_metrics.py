@@ -175,7 +175,7 @@ def test_scores_of_a_model_on_another_device(frames):
 def test_expected_log_magnitudes_are_those_of_the_distributions_in_order():
     windows = Windows(ar_frames(6, 40), "test", SMALL.context, 1)
     index = windows.with_valid_target()
-    model = small_model("vmf", 4)
+    model = small_model("vmf", 4).float()
     found = expected_log_magnitude(predictor(model, False), windows, index)
     with torch.no_grad():
         expected = model(windows.gather(index).context).expected_log_magnitude()
