@@ -179,7 +179,11 @@ class _Training:
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
         best = _prefixed(tensors, "best.")
         if any(k in best and not torch.equal(best[k], getattr(self.model, k).cpu()) for k in STANDARDISATION):
-            raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
+            # Derived latents differ in their last bits where another number of threads adds them up.
+            raise UsageError(
+                f"checkpoint {path}: of other latents: use --overwrite or another --out, or go on with as many threads "
+                f"as before ({torch.get_num_threads()} here, see OMP_NUM_THREADS)"
+            )
         try:
             self._take(tensors, best, History(**note["history"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
