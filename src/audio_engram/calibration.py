@@ -96,21 +96,20 @@ def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], p
     Raises:
         DataError: a kept outcome cannot be read.
     """
-    todo = [Trial(row, seed) for row in plan for seed in range(seeds)]
-    there = [trial for trial in todo if _file(folder, trial).exists()]
-    todo = [trial for trial in todo if trial not in there]
+    trials = [Trial(row, seed) for seed in range(seeds) for row in plan]
+    todo = [trial for trial in trials if not _file(folder, trial).exists()]
     make_folder(folder / TRIALS)
-    done = len(there)
-    log(f"calibrate: {done} of {done + len(todo)} trials are there")
+    done = len(trials) - len(todo)
+    log(f"calibrate: {done} of {len(trials)} trials are there")
     # Fresh processes: a fork of one that has used PyTorch's threads may hang.
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        waiting = {pool.submit(carry_out, folder, trial): trial for trial in sorted(todo, key=lambda t: t.seed)}
+        waiting = {pool.submit(carry_out, folder, trial): trial for trial in todo}
         for ended in as_completed(waiting):
             ended.result()
             done += 1
-            log(f"calibrate: {waiting[ended].name} ({done} of {len(there) + len(todo)})")
+            log(f"calibrate: {waiting[ended].name} ({done} of {len(trials)})")
 
 
 def carry_out(folder: Path, trial: Trial) -> None:
@@ -120,7 +119,7 @@ def carry_out(folder: Path, trial: Trial) -> None:
         run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
         outcome = EXPERIMENTS[trial.row.experiment](run)
         if run.world is not None and trial.row.experiment == "predictability":
-            truths = [(f"{a.metric}", a.value) for a in run.world.analytic((1,)) if a.model == "truth"]
+            truths = [(a.metric, a.value) for a in run.world.analytic((1,)) if a.model == "truth"]
         else:
             truths = []
     kept = {
@@ -219,7 +218,7 @@ def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[
 
 
 def _recovered(row: Row, kept: list[Kept]) -> list[Recovered]:
-    known = [(what, truth) for what, truth in TRUTHS.get((row.experiment, row.world), ())]
+    known = list(TRUTHS.get((row.experiment, row.world), ()))
     for metric, truth in kept[0].analytic:
         models = ("mdn", "vmf") if metric == "delta_nll" else ("vmf",)
         known += [({"metric": metric, "model": m, "data": "real", "lag": 1}, truth) for m in models]

@@ -3,7 +3,7 @@
 from math import sqrt
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from audio_engram.data.processes import World
@@ -56,11 +56,8 @@ class Chained(Archetypes):
     def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
         """Steps in a circle of directions, around a mean that slowly draws back."""
         n, planted = self.frames, self.planted()
-        steps = torch.ones(n, dtype=torch.long)
-        jumping = torch.rand(n, generator=generator) < self.jumps
-        steps[jumping] = torch.randint(len(planted), (int(jumping.sum()),), generator=generator)
-        steps[0] = torch.randint(len(planted), (1,), generator=generator)
-        spread = VonMisesFisher(planted[steps.cumsum(0) % len(planted)], torch.full((n,), self.concentration))
+        around = _circle(n, len(planted), self.jumps, generator)
+        spread = VonMisesFisher(planted[around], torch.full((n,), self.concentration))
         magnitude = (self.log_magnitude + self.log_spread * torch.randn(n, generator=generator)).exp()
         z, states = torch.zeros(self.dim), []
         for delta in magnitude.unsqueeze(1) * spread.sample(generator=generator):
@@ -105,12 +102,9 @@ class Regimes(World):
 
     def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
         """States in a circle, each seen with noise."""
-        steps = torch.ones(self.frames, dtype=torch.long)
-        jumping = torch.rand(self.frames, generator=generator) < self.jumps
-        steps[jumping] = torch.randint(self.states, (int(jumping.sum()),), generator=generator)
-        steps[0] = torch.randint(self.states, (1,), generator=generator)
+        around = _circle(self.frames, self.states, self.jumps, generator)
         noise = torch.randn(self.frames, self.dim, generator=generator)
-        return self.centres()[steps.cumsum(0) % self.states] + self.spread * noise
+        return self.centres()[around] + self.spread * noise
 
     def unexplained(self) -> float:
         """Share of the variance of standardised increments that is left when the state before them is known."""
@@ -125,3 +119,12 @@ class Regimes(World):
         covariance = (1 - q) * (following * p).sum(1).mean()
         total = 2 * everywhere - 2 * covariance
         return float((within + noise) / (total + noise))
+
+
+def _circle(n: int, places: int, jumps: float, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """A walk of `n` steps around a circle of so many places, which starts anywhere and jumps now and then."""
+    steps = torch.ones(n, dtype=torch.long)
+    jumping = torch.rand(n, generator=generator) < jumps
+    steps[jumping] = torch.randint(places, (int(jumping.sum()),), generator=generator)
+    steps[0] = torch.randint(places, (1,), generator=generator)
+    return steps.cumsum(0) % places

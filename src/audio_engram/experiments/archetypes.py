@@ -1,6 +1,7 @@
 """Do reusable directions exist: tight clusters of increments, beyond their nulls, that contexts foretell?"""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from sklearn.cluster import KMeans
@@ -79,7 +80,7 @@ class _Judged:
         """Tightness beyond the tighter null, for the sample and every resample."""
         return self.real.tightness - torch.stack([null.tightness for null in self.nulls]).amax(0)
 
-    @property
+    @cached_property
     def records(self) -> list[Measurement]:
         """The differences to the nulls, paired over speakers."""
         b, n = self.real.bootstrap, len(self.real.held["test"].labels)

@@ -45,7 +45,10 @@ class Directions:
         self.rows = {split: self.space.directions(part.delta) for split, part in self.parts.items()}
 
     def features(self, split: str) -> Tensor:
-        """Principal components of the contexts, each of unit variance in training."""
+        """Principal components of the contexts, each of unit variance in training; the same for every K."""
+        return self.run.once(("archetypes", "features", self.kind, split), lambda: self._features(split))
+
+    def _features(self, split: str) -> Tensor:
         components, scale = self.run.once(("archetypes", "components"), self._components)
         windows = self.run.windows(split, 1)
         batches = windows.batches(self.parts[split].index, 2048)

@@ -161,12 +161,16 @@ class _Cell:
         self.permuted = self._permuted(train, test, labels, asked) if data == "real" else None
         self.bootstrap = self._bootstrap(self.explained)
         self.ratios = self.bootstrap.ratios(self.explained.within, self.explained.total)
-        self.measured = self._ratio(self.explained)
+        n = len(self.explained.within)
+        self.measured = self._record("variance_ratio", self.bootstrap.interval(self.ratios, n))
+        # How much the ratio is higher on held-out speakers than on those the means are of.
+        change = self.ratios / self.means.ratio - 1
+        self.degradation = self._record("degradation", self.bootstrap.interval(change, n))
 
     def measurements(self) -> list[Measurement]:
         """All that is told of this cell."""
         train = Interval(self.means.ratio, None, None, int(self.means.count.sum()), 0)
-        found = [self.measured, self._record("variance_ratio", train, split="train"), self.degradation()]
+        found = [self.measured, self._record("variance_ratio", train, split="train"), self.degradation]
         found.append(self._record("entropy_reduction", self.bootstrap.mean(self.explained.gained)))
         n = len(self.explained.within)
         found.append(self._record("mass_kept", Interval(self.explained.share, None, None, n, 0)))
@@ -175,11 +179,6 @@ class _Cell:
             found.append(self._ratio(self.permuted, data="permuted"))
             found += self._slices() + self._of_speakers()
         return found
-
-    def degradation(self) -> Measurement:
-        """How much the ratio is higher on held-out speakers than on those the means are of."""
-        change = self.ratios / self.means.ratio - 1
-        return self._record("degradation", self.bootstrap.interval(change, len(self.explained.within)))
 
     def _permuted(self, train: Tensor, test: Tensor, labels: Tensor, asked: Tensor) -> Explained:
         """The same cluster sizes, with frames put into them at random."""
@@ -239,7 +238,7 @@ class _Judged:
     """A conditioning at a lag beside its nulls."""
 
     def __init__(self, real: _Cell, nulls: list[_Cell]) -> None:
-        self.real, self.degradation = real, real.degradation()
+        self.real = real
         n = len(real.explained.within)
         # Where no cluster of a null is large enough to be kept, its clusters explain nothing.
         self.differences = [
@@ -255,7 +254,7 @@ class _Judged:
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
         """All that must hold."""
         beyond = [(_BEYOND_NULL, difference) for difference in self.differences]
-        return [(CRITERION, self.real.measured), (_GENERALISES, self.degradation), *beyond]
+        return [(CRITERION, self.real.measured), (_GENERALISES, self.real.degradation), *beyond]
 
 
 _GENERALISES = CRITERION.model_copy(update={"metric": "degradation", "threshold": LARGEST_DEGRADATION})
@@ -275,7 +274,7 @@ def _judge(judged: list[_Judged]) -> Finding:
         verdict=criterion.judge(measured) if judged_at_all else "undecided",
         cause=criterion.cause(measured) if judged_at_all else "no interval",
         words=f"{best.real.name} at lag {best.real.lag} leaves {show(best.real.measured)} of the variance of held-out "
-        f"increments within clusters ({show(best.degradation)} more than on training speakers), "
+        f"increments within clusters ({show(best.real.degradation)} more than on training speakers), "
         f"{beyond}.",
         would_change="Finer clusters with more data for each, or another representation.",
     )
