@@ -1,6 +1,5 @@
 """The table of codecs says what the classes say, whether or not they can be used here."""
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from audio_engram.codecs import catalogue, mimi
 from audio_engram.codecs.base import BUILT_IN
 from audio_engram.codecs.catalogue import HEADER, UNKNOWN, format_catalogue, read_catalogue
 from audio_engram.codecs.mel import MelCodec
+from versions import pretend_version
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -54,12 +54,7 @@ def test_what_is_offered_is_what_the_codec_has() -> None:
 def test_the_extra_and_its_remedy(
     version: str | None, state: str, below: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def found(name: str) -> str:
-        if version is None:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(importlib.metadata, "version", found)
+    pretend_version(version, monkeypatch)
     assert cli.main(["codec", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert rows("\n".join(lines[:7]))["mimi"][-1] == state

@@ -1,6 +1,5 @@
 """Weights of the codecs of transformers: where they are looked for, and what is refused."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from audio_engram.codecs.mimi import MimiCodec
 from audio_engram.codecs.pocket import PocketCodec
 from audio_engram.codecs.precision import full_float32
 from audio_engram.errors import DataError, EngramError, MissingError, UsageError
+from versions import pretend_version
 
 KINDS: list[type[HubCodec]] = [MimiCodec, EncodecCodec, Encodec48Codec, PocketCodec]
 Saved = Callable[[type[HubCodec]], Path]
@@ -198,12 +198,7 @@ def test_real_weights_are_heard_on_the_demo_corpus_and_against_the_codes(
 def test_without_transformers_the_extra_is_named(
     version: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found(name: str) -> str:
-        if version is None:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(importlib.metadata, "version", found)
+    pretend_version(version, monkeypatch)
     error = refusal(MimiCodec, random_seed=0)
     assert isinstance(error, MissingError)
     assert message in str(error)
