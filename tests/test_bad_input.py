@@ -345,6 +345,7 @@ FULL = [
     ("encode", "shard-", errno.EFBIG),
     ("encode", "manifest", errno.ENOSPC),
     ("train", "checkpoints", errno.ENOSPC),
+    ("run", "outcomes", errno.ENOSPC),
     ("run", "measurements.json", errno.ENOSPC),
     ("run", ".flac", errno.ENOSPC),
 ]

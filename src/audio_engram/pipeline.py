@@ -16,7 +16,8 @@ from audio_engram.caveats import caveats, leaks
 from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
-from audio_engram.experiments import EXPERIMENTS, check_codecs, check_lengths, check_names
+from audio_engram.experiments import EXPERIMENTS, Outcome, check_codecs, check_lengths, check_names
+from audio_engram.experiments.kept import keep, take
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.page import write_report
@@ -46,6 +47,8 @@ class Stages:
 def climb(run: Run, command: str = "") -> Decision:
     """Run every experiment that the configuration names, decide, and write the report into the run's folder.
 
+    What an earlier process has finished there is not measured again.
+
     Raises:
         EngramError: for bad input, with the exit code that belongs to it.
     """
@@ -61,8 +64,7 @@ def climb(run: Run, command: str = "") -> Decision:
     findings: list[Finding] = []
     warnings: list[str] = []
     for name in names:
-        with stages.stage(name):
-            outcome = EXPERIMENTS[name](run)
+        outcome = _outcome(run, name, stages)
         measured += outcome.measurements
         findings += outcome.findings
         warnings += outcome.warnings
@@ -77,6 +79,16 @@ def climb(run: Run, command: str = "") -> Decision:
     with stages.stage("report"):
         write_report(run.folder)
     return decision
+
+
+def _outcome(run: Run, name: str, stages: Stages) -> Outcome:
+    """As an earlier process kept it, or measured now."""
+    if (kept := take(run, name)) is not None:
+        return kept
+    with stages.stage(name):
+        outcome = EXPERIMENTS[name](run)
+        keep(run, name, outcome)
+    return outcome
 
 
 def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, Any]:

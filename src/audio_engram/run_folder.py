@@ -8,7 +8,7 @@ from audio_engram.data.publish import make_folder, publish_text, remove_leftover
 from audio_engram.errors import UsageError
 
 CONFIG = "config.toml"
-FOLDERS = ("latents", "checkpoints", "audio", "prototypes")
+FOLDERS = ("latents", "checkpoints", "outcomes", "audio", "prototypes")
 PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
 STORES = ("latents", "parts/*-of-*", "representations/latents-*")
 BELOW = ("representations/*/checkpoints", "representations/*", "representations")
@@ -25,6 +25,7 @@ WRITTEN = (
     "parts/logs/*.pkl",
     "parts/logs/*.sh",
     "checkpoints/*.safetensors",
+    "outcomes/*.json",
     "representations/*/checkpoints/*.safetensors",
     "representations/*/config.toml",
     "representations/latents-*/manifest.json",
@@ -134,6 +135,11 @@ def _refuse_foreign(folder: Path) -> None:
         raise UsageError(f"{folder}: holds {foreign[0]} but no run of this program: choose another --out")
 
 
+def deciding(config: Config) -> Config:
+    """The configuration without what changes no number."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"max_failed": 0.0})})
+
+
 def _go_on(folder: Path, config: Config, resume: bool, any_device: bool = False) -> None:
     if not resume:
         raise UsageError(f"{folder}: holds a run already: use --resume, --overwrite or another --out")
@@ -146,15 +152,11 @@ def _go_on(folder: Path, config: Config, resume: bool, any_device: bool = False)
         ) from None
     if any_device:
         there = there.model_copy(update={"device": config.device})
-    if _deciding(there) != _deciding(config):
+    if deciding(there) != deciding(config):
         raise UsageError(
             f"{folder}: holds a run of another configuration ({_difference(there, config)}): "
             "use --overwrite or another --out"
         )
-
-
-def _deciding(config: Config) -> Config:
-    return config.model_copy(update={"data": config.data.model_copy(update={"max_failed": 0.0})})
 
 
 def _difference(old: Config, new: Config) -> str:

@@ -1,6 +1,6 @@
 """A run: its folder, its data and its trained models. Experiments ask it for windows and models, and it keeps them.
 
-On disk: config.toml, latents/, checkpoints/, measurements.json, decision.json, report.html, audio/.
+On disk: config.toml, latents/, checkpoints/, outcomes/, measurements.json, decision.json, report.html, audio/.
 """
 
 import sys

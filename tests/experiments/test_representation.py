@@ -194,6 +194,7 @@ def test_representations_hold_out_the_same_speakers(ar):
 def test_resuming_finds_every_training_done(ar, monkeypatch):
     run, _, measured = ar
     before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("checkpoints/*.safetensors")}
+    shutil.rmtree(run.folder / "outcomes")  # so that all is measured again
     again = Run(run.folder, run.config, log=lambda line: None)
     climb(again, "test")
     assert [m.model_dump() for m in Measurements.read(run.folder / "measurements.json")] == [
