@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from audio_engram.config import TrainConfig
-from audio_engram.data.windows import Windows
+from audio_engram.data.windows import Segment, Windows
 from audio_engram.errors import NumericalError
 from audio_engram.forcing import free_running, scheduled_sampling, teacher_forcing
-from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
+from audio_engram.losses import noisy, sampling_mask, teacher_forced_loss, unrolled_loss
 from toys import Oracle, best_log_prob, make_frames, small_model, walk
 
 D, W, S = 5, 3, 9
@@ -133,3 +133,43 @@ def test_the_mask_given_is_the_mask_used():
             float(unrolled_loss(model, segment, PLAIN, m)) for m in (mask, free_running(S), teacher_forcing(S))
         )
     assert len({round(x, 6) for x in (some, none, every)}) == 3
+
+
+NOISY = PLAIN.model_copy(update={"context_noise": 0.5})
+
+
+def test_noise_on_the_context_is_of_every_level_up_to_the_largest():
+    """5 % of the deviation of 2,000 levels: fails by chance under once in 10^6, and the seed is fixed."""
+    segment = Segment(
+        torch.zeros(2000, W, 40),
+        torch.zeros(2000, 1, 40),
+        torch.ones(2000, 1).bool(),
+        torch.zeros(2000, 1).long(),
+        lambda: torch.zeros(0),
+    )
+    noise = noisy(segment, NOISY, torch.Generator().manual_seed(0)).context
+    level = noise.flatten(1).std(1)
+    assert level.max() < 0.5 * 1.25
+    assert level.mean().item() == pytest.approx(0.25, rel=0.05)
+    assert level.std().item() == pytest.approx(0.5 / 12**0.5, rel=0.08)
+    # One level for an example, independent numbers in its frames.
+    assert torch.corrcoef(noise.std(2).T)[0, 1] > 0.9
+    assert abs(torch.corrcoef(noise[:, :2].flatten(2).transpose(0, 1).flatten(1))[0, 1]) < 0.02
+
+
+def test_the_increment_leads_from_the_noisy_frame_back_to_the_true_one():
+    _, segment = segment_of(1)
+    before = segment.context.clone()
+    disturbed = noisy(segment, NOISY, torch.Generator().manual_seed(0))
+    assert torch.equal(segment.context, before)
+    assert not torch.equal(disturbed.context, before)
+    torch.testing.assert_close(disturbed.context[:, -1] + disturbed.delta[:, 0], segment.future[:, 0])
+
+
+def test_the_last_frames_stay_clean_when_asked():
+    _, segment = segment_of(1)
+    config = NOISY.model_copy(update={"clean_frames": 2})
+    disturbed = noisy(segment, config, torch.Generator().manual_seed(0))
+    assert torch.equal(disturbed.context[:, 1:], segment.context[:, 1:])
+    assert (disturbed.context[:, 0] != segment.context[:, 0]).all()
+    assert torch.equal(disturbed.delta, segment.delta)

@@ -20,6 +20,7 @@ from toys import make_frames, training_toy, walk
 
 SHORT = TrainConfig(epochs=5, batch_size=32, learning_rate=5e-3, precision="float32")
 UNROLLED = SHORT.model_copy(update={"unroll": 4, "batch_size": 16})
+NOISY = SHORT.model_copy(update={"context_noise": 0.3})
 HERE = Path(__file__).resolve().parent
 
 
@@ -38,7 +39,7 @@ def uninterrupted(kind, config, dropout):
 
 
 @pytest.mark.parametrize(
-    ("kind", "config", "dropout"), [("mdn", SHORT, 0.2), ("vmf", SHORT, 0.0), ("mdn", UNROLLED, 0.0)]
+    ("kind", "config", "dropout"), [("mdn", SHORT, 0.2), ("vmf", NOISY, 0.0), ("mdn", UNROLLED, 0.0)]
 )
 def test_resumed_in_the_middle_is_bit_equal(kind, config, dropout, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
@@ -324,3 +325,32 @@ def test_precision_is_what_the_configuration_says():
     assert training_precision("float32", cpu) == torch.float32
     assert training_precision("bfloat16", cpu) == torch.bfloat16
     assert training_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+def test_noise_on_the_context_teaches_the_way_back():
+    """A model of the rotation, from states it has never seen: noise in training makes it return to the data."""
+    plain = SHORT.model_copy(update={"epochs": 12})
+    off = {}
+    for name, noise in (("plain", 0.0), ("noisy", 1.0)):
+        model, windows = training_toy("mdn", plain.model_copy(update={"context_noise": noise}))
+        fit(model, windows, plain.model_copy(update={"context_noise": noise}), seed=3)
+        segment = windows[1].gather(torch.arange(0, len(windows[1]), 7))
+        context = segment.context.clone()
+        context[:, -1] += torch.randn(context[:, -1].shape, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            off[name] = float((context[:, -1] + model(context).mean - segment.future[:, 0]).square().mean())
+    assert off["noisy"] < 0.7 * off["plain"]
+
+
+def test_no_noise_without_a_frame_for_it():
+    model, windows = training_toy("mdn", SHORT)
+    config = SHORT.model_copy(update={"context_noise": 0.5, "clean_frames": 3})
+    with pytest.raises(UsageError, match=r"train.clean_frames = 3: leaves no frame of 3 for train.context_noise"):
+        fit(model, windows, config, seed=3)
+
+
+def test_validation_has_no_noise():
+    model, windows = training_toy("mdn", SHORT)
+    assert validate(model, windows[1], SHORT) == validate(
+        model, windows[1], SHORT.model_copy(update={"context_noise": 1.0})
+    )

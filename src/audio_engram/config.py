@@ -92,20 +92,30 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The dynamics model: a context of `context` frames, a trunk of `depth` layers, one head."""
+    """The dynamics model: a context of `context` frames, a backbone of `depth` layers, one head.
 
+    `covariance` is that of the mixture's components: `semi-tied` ones are diagonal along the principal axes of what
+    the AR(1) baseline leaves over, and so full in the latents' own dimensions.
+    """
+
+    backbone: Literal["mlp", "gru", "transformer"] = "mlp"
     context: int = Field(8, ge=1)
     width: int = Field(512, ge=1)
     depth: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     components: int = Field(8, ge=1)
+    covariance: Literal["diagonal", "semi-tied"] = "diagonal"
     min_scale: float = Field(0.01, gt=0)
     magnitude_components: int = Field(1, ge=1)
     concentration: Literal["free", "coupled"] = "free"
 
 
 class TrainConfig(_Section):
-    """One training; `unroll` = 1 is teacher forcing, more is training on the model's own states."""
+    """One training; `unroll` = 1 is teacher forcing, more is training on the model's own states.
+
+    `context_noise` is the largest standard deviation, in standardised units, of noise on the context; each example
+    draws its own up to it. The last `clean_frames` of the context stay as they are.
+    """
 
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(512, ge=1)
@@ -114,6 +124,8 @@ class TrainConfig(_Section):
     gradient_norm: float = Field(1.0, gt=0)
     patience: int = Field(4, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    context_noise: float = Field(0.0, ge=0)
+    clean_frames: int = Field(0, ge=0)
     unroll: int = Field(1, ge=1)
     step: Literal["typical", "mean"] = "typical"
     detach: bool = False

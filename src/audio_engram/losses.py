@@ -1,5 +1,7 @@
 """What is minimised. Every loss is a mean of -log p in nats per frame, in float64, outside autocast."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +26,21 @@ def teacher_forced_loss(model: DynamicsModel, segment: Segment) -> Float[Tensor,
     features = segment.utterance if model.n_features else None
     log_prob = model(segment.context, features).log_prob(segment.delta[:, -1])
     return -log_prob[valid].mean()
+
+
+def noisy(segment: Segment, config: TrainConfig, generator: torch.Generator) -> Segment:
+    """The segment with noise on its context: each example draws its level up to `config.context_noise`.
+
+    The true increment of the first future frame then starts from the noisy frame, so that what is learned at lag 1
+    leads back to the data (Rouard et al. 2025, CALM; Pasini et al. 2024, CAM).
+    """
+    context = segment.context.clone()
+    last = context.shape[1] - config.clean_frames
+    # Drawn where the generator lives, so that every device trains on the same noise.
+    level = config.context_noise * torch.rand(len(context), 1, 1, generator=generator)
+    noise = level * torch.randn(context[:, :last].shape, generator=generator)
+    context[:, :last] += noise.to(context)
+    return replace(segment, context=context)
 
 
 def unrolled_loss(model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor) -> Float[Tensor, ""]:

@@ -17,7 +17,7 @@ from audio_engram.data.windows import Segment, Windows
 from audio_engram.dynamics.heads import Start
 from audio_engram.dynamics.model import DynamicsModel, training_precision
 from audio_engram.errors import NumericalError, UsageError
-from audio_engram.losses import sampling_mask, teacher_forced_loss, unrolled_loss
+from audio_engram.losses import noisy, sampling_mask, teacher_forced_loss, unrolled_loss
 from audio_engram.seeds import generator_for
 
 SAVE_EVERY = 15.0  # seconds; when it is saved does not change what is computed
@@ -54,11 +54,17 @@ def fit(
     With a `path`, progress is saved there and a training that was killed goes on from it.
 
     Raises:
-        UsageError: if the windows do not have the steps that `config.unroll` asks for.
+        UsageError: if the windows do not have the steps that `config.unroll` asks for, or `config.clean_frames` leaves
+            no frame for noise.
         NumericalError: if the loss is not finite.
     """
     if config.unroll > 1 and windows[0].steps != config.unroll:
         raise UsageError(f"unroll {config.unroll}: the windows have {windows[0].steps} steps: cut them alike")
+    if config.context_noise and config.clean_frames >= windows[0].context:
+        raise UsageError(
+            f"train.clean_frames = {config.clean_frames}: leaves no frame of {windows[0].context} for "
+            "train.context_noise: use fewer"
+        )
     training = _Training(model, config, seed)
     if path is not None and path.exists():
         training.restore(path)
@@ -249,6 +255,8 @@ def validate(model: DynamicsModel, windows: Windows, config: TrainConfig) -> flo
 def _loss(
     model: DynamicsModel, segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator
 ) -> Tensor:
+    if config.context_noise and model.training:
+        segment = noisy(segment, config, generator)
     if config.unroll == 1:
         return teacher_forced_loss(model, segment)
     return unrolled_loss(model, segment, config, sampling_mask(segment, config, progress, generator))

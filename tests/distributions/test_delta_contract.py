@@ -15,6 +15,7 @@ from audio_engram.distributions import (
     LogNormalMixture,
     Polar,
     PolarMixture,
+    Rotated,
     VonMisesFisherMixture,
 )
 
@@ -44,6 +45,11 @@ def _mixture_of_directions(p):
     return PolarMixture(directions, LogNormal(p["log_m"], p["spread"].exp()))
 
 
+def _rotated(p):
+    axes = torch.linalg.qr(_random(DIM, DIM, seed=9))[0]
+    return Rotated(DiagonalGaussianMixture(p["logits"], p["loc"], p["scale"]), axes)
+
+
 # name: how the density is built, and the parameters it is built from
 INSTANCES = {
     "gaussian": (
@@ -56,6 +62,14 @@ INSTANCES = {
             "logits": _random(BATCH, 4),
             "loc": _random(BATCH, 4, DIM, seed=1),
             "scale": 0.3 * _random(BATCH, 4, DIM, seed=2),
+        },
+    ),
+    "gaussian mixture along other axes": (
+        _rotated,
+        {
+            "logits": _random(BATCH, 4),
+            "loc": _random(BATCH, 4, DIM, seed=1),
+            "scale": 0.6 * _random(BATCH, 4, DIM, seed=2),
         },
     ),
     "polar": (

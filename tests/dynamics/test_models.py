@@ -1,9 +1,11 @@
 """Models: they start at the AR(1) baseline, are the same for the same seed, and learn in every part."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 from audio_engram.config import ModelConfig
 from audio_engram.data.windows import Windows
@@ -13,6 +15,7 @@ from audio_engram.distributions import (
     LogNormal,
     LogNormalMixture,
     Polar,
+    Rotated,
     mean_resultant_length,
 )
 from audio_engram.dynamics.baselines import fit_baseline
@@ -31,7 +34,11 @@ CONFIGS = {
         SMALL.model_copy(update={"concentration": "coupled", "magnitude_components": 2}),
     ),
     "magnitude": ("magnitude", SMALL),
+    "mdn semi-tied": ("mdn", SMALL.model_copy(update={"covariance": "semi-tied"})),
+    "mdn gru": ("mdn", SMALL.model_copy(update={"backbone": "gru"})),
+    "vmf transformer": ("vmf", SMALL.model_copy(update={"backbone": "transformer"})),
 }
+DENSITIES = {"mdn": DiagonalGaussianMixture, "mdn semi-tied": Rotated, "mdn gru": DiagonalGaussianMixture}
 
 
 @pytest.fixture(params=CONFIGS)
@@ -56,7 +63,7 @@ def test_shapes_and_density(made):
     distribution = model(contexts())
     assert distribution.batch_shape == (B,)
     assert distribution.event_shape == (D,)
-    assert isinstance(distribution, DiagonalGaussianMixture if name == "mdn" else Polar)
+    assert isinstance(distribution, DENSITIES.get(name, Polar))
     log_prob = distribution.log_prob(torch.randn(B, D))
     assert log_prob.dtype == torch.float64
     assert log_prob.isfinite().all()
@@ -123,12 +130,14 @@ def test_a_seed_gives_one_model(made):
     again, other = (make_model(kind, config, make_start(D), seed) for seed in (0, 1))
     for (key, a), b in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
-    assert not torch.equal(model.trunk.layers[0].weight, other.trunk.layers[0].weight)
+    differs = {key for key, a in model.state_dict().items() if not torch.equal(a, other.state_dict()[key])}
+    assert {key for key in differs if key.startswith("backbone.")}
+    assert "head.linear.weight" in differs
 
 
 def test_initial_weights_have_the_deviation_of_their_fan_in():
     model = make_model("mdn", ModelConfig(context=8, width=256), make_start(32), seed=0)
-    first, second = model.trunk.layers[0], model.trunk.layers[3]
+    first, second = model.backbone.layers[0], model.backbone.layers[3]
     # 65,536 weights and more: relative deviation of a standard deviation under 0.003.
     assert first.weight.std().item() == pytest.approx(256**-0.5, rel=0.02)
     assert second.weight.std().item() == pytest.approx(256**-0.5, rel=0.02)
@@ -142,6 +151,8 @@ def test_gradients_reach_every_parameter_that_is_used(made):
     for key, parameter in model.named_parameters():
         if name == "magnitude" and key == "head.last":
             assert parameter.grad is None
+        elif key.endswith("query_key_value.bias"):
+            assert parameter.grad is not None  # a bias of all keys alike moves no attention
         else:
             assert parameter.grad is not None, key
             assert parameter.grad.abs().sum() > 0, key
@@ -252,3 +263,74 @@ def test_silence_in_the_context_is_no_silence_in_the_model():
     assert model(segment.context).log_prob(segment.delta[:, -1]).isfinite().all()
     zero = torch.zeros(1, SMALL.context, D)
     assert silenced(model)(zero).log_prob(torch.ones(1, D)).isfinite().all()
+
+
+def test_a_semi_tied_mixture_starts_as_the_gaussian_with_the_residuals_covariance():
+    mixing = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(3)))[0]
+    frames = ar_frames(n_speakers=8, n=400)
+    frames = replace(frames, z=frames.z @ (mixing * torch.tensor([1.0, 0.3, 0.1, 2.0])) @ mixing.T)
+    windows = Windows(frames, "train", SMALL.context, 1)
+    ar1 = fit_baseline("ar1", windows)
+    start = measure_start(windows, ar1)
+    config = SMALL.model_copy(update={"covariance": "semi-tied"})
+    model = silenced(make_model("mdn", config, start, seed=0))
+    segment = windows.gather(windows.with_valid_target())
+    delta, mean = segment.delta[:, -1], ar1(segment.context).mean
+    covariance = torch.cov((delta - mean).double().T, correction=0)
+    truth = multivariate_normal(torch.zeros(4), covariance).logpdf((delta - mean).double())
+    with torch.no_grad():
+        distribution = model(segment.context)
+        torch.testing.assert_close(distribution.mean, start.last * segment.context[:, -1], rtol=1e-4, atol=1e-5)
+        log_prob = distribution.log_prob(delta)
+    # The start leaves the baseline's bias out, which is of no weight here.
+    assert log_prob.mean().item() == pytest.approx(truth.mean(), abs=2e-3)
+    assert log_prob.mean().item() > ar1(segment.context).log_prob(delta).mean().item() + 0.1
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+def test_other_backbones_read_every_frame_in_order(backbone):
+    model = small_model("mdn", D, SMALL.model_copy(update={"backbone": backbone}))
+    with torch.no_grad():
+        if backbone == "transformer":
+            model.backbone.places.normal_(generator=torch.Generator().manual_seed(4))
+    context = contexts().double()
+    for place in range(SMALL.context - 1):
+        moved = context.clone()
+        moved[:, place] += 0.5
+        assert (model(context).mean != model(moved).mean).any(1).all()
+    swapped = context[:, [1, 0, 2]]
+    assert not torch.allclose(model(context).mean, model(swapped).mean)
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "gru", "transformer"])
+def test_every_backbone_learns_what_only_an_older_frame_tells(backbone):
+    generator = torch.Generator().manual_seed(5)
+    config = SMALL.model_copy(update={"backbone": backbone, "dropout": 0.0, "width": 32})
+    model = make_model("mdn", config, make_start(D), seed=0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        context = torch.randn(64, config.context, D, generator=generator)
+        delta = context[:, 0] + 0.1 * torch.randn(64, D, generator=generator)
+        loss = -model(context).log_prob(delta).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    # Without the oldest frame no density does better than the entropy of six standard normals, 8.5 nats.
+    assert sum(losses[-20:]) / 20 < 5.0
+
+
+def test_attention_looks_at_no_later_frame():
+    model = small_model("mdn", D, SMALL.model_copy(update={"backbone": "transformer"}))
+    block, x = model.backbone.blocks[0], torch.randn(2, 3, SMALL.width, dtype=torch.float64)
+    later = x.clone()
+    later[:, 2] += 1
+    torch.testing.assert_close(block(x)[:, :2], block(later)[:, :2], rtol=0, atol=0)
+    assert not torch.allclose(block(x)[:, 2], block(later)[:, 2])
+
+
+def test_a_width_that_attention_cannot_divide_is_refused():
+    config = SMALL.model_copy(update={"backbone": "transformer", "width": 200})
+    with pytest.raises(UsageError, match=r"model.width = 200: a transformer divides it into 3 heads"):
+        make_model("mdn", config, make_start(D), seed=0)

@@ -10,6 +10,7 @@ from audio_engram.distributions.bessel import (
 from audio_engram.distributions.magnitude import LogNormal, LogNormalMixture, Magnitude
 from audio_engram.distributions.mixture import DiagonalGaussian, DiagonalGaussianMixture
 from audio_engram.distributions.polar import CoupledConcentration, Polar, PolarMixture
+from audio_engram.distributions.rotated import Rotated
 from audio_engram.distributions.von_mises_fisher import VonMisesFisher, VonMisesFisherMixture
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Magnitude",
     "Polar",
     "PolarMixture",
+    "Rotated",
     "VonMisesFisher",
     "VonMisesFisherMixture",
     "concentration_from_mean_cosine",

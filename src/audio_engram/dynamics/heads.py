@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audio_engram.codecs.pca import Moments
 from audio_engram.config import ModelConfig
 from audio_engram.data.windows import Windows
 from audio_engram.distributions import (
@@ -17,6 +18,7 @@ from audio_engram.distributions import (
     LogNormal,
     LogNormalMixture,
     Polar,
+    Rotated,
     concentration_from_mean_cosine,
 )
 from audio_engram.dynamics.baselines import Baseline
@@ -26,6 +28,7 @@ from audio_engram.dynamics.baselines import Baseline
 class Start:
     """Where a head starts: the AR(1) baseline (`last`, `scale`), its mean cosine and the law of log m.
 
+    `axes` (columns) are the principal axes of the baseline's residual and `axes_scale` the deviations along them.
     `data_loc` and `data_scale` standardise raw latents; a model keeps them, so that its file is enough to use it.
     """
 
@@ -36,13 +39,15 @@ class Start:
     log_spread: float
     data_loc: Float[Tensor, " D"] | None = None
     data_scale: Float[Tensor, " D"] | None = None
+    axes: Float[Tensor, "D D"] | None = None
+    axes_scale: Float[Tensor, " D"] | None = None
 
 
 class Head(nn.Module, ABC):
     """One linear layer and the distribution its outputs stand for.
 
     `last` frame times a learned factor is added to the predicted increment, so that regression to the mean
-    need not pass through the trunk.
+    need not pass through the backbone.
     """
 
     n_outputs: int
@@ -71,11 +76,34 @@ class MixtureHead(Head):
         """Means and scales are offsets from the AR(1) baseline, in units of its residual."""
         k, d = self.config.components, self.dim
         logits, loc, log_scale = raw.split([k, k * d, k * d], dim=1)
-        centre = (self.last * last).unsqueeze(1)
+        centre = self._centre(last).unsqueeze(1)
         loc = torch.addcmul(centre, self.scale, loc.view(-1, k, d))
         # In place: these are the largest arrays of a step, and each further copy costs as much as reading them.
         log_scale = (self.scale.log() + log_scale.view(-1, k, d)).clamp_(min=log(self.config.min_scale))
         return DiagonalGaussianMixture(logits, loc, log_scale)
+
+    def _centre(self, last: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return self.last * last
+
+
+class SemiTiedHead(MixtureHead):
+    """The same along the principal axes of the AR(1) residual, so that covariances are full (Gales 1999)."""
+
+    axes: Tensor
+
+    def __init__(self, config: ModelConfig, start: Start) -> None:
+        super().__init__(config, start)
+        dim = len(start.last)
+        self.register_buffer("axes", torch.eye(dim) if start.axes is None else start.axes.clone())
+        if start.axes_scale is not None:
+            self.scale = start.axes_scale.clone()
+
+    def _centre(self, last: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return super()._centre(last) @ self.axes
+
+    def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
+        """A mixture along the axes, turned back."""
+        return Rotated(super().distribution(raw, last), self.axes)
 
 
 class PolarHead(Head):
@@ -127,16 +155,24 @@ class MagnitudeHead(PolarHead):
 HEADS: dict[str, type[Head]] = {"mdn": MixtureHead, "vmf": PolarHead, "magnitude": MagnitudeHead}
 
 
+def head_class(kind: str, config: ModelConfig) -> type[Head]:
+    """The head of a kind, with the covariance that the configuration asks for."""
+    return SemiTiedHead if kind == "mdn" and config.covariance == "semi-tied" else HEADS[kind]
+
+
 def measure_start(windows: Windows, ar1: Baseline) -> Start:
     """Read the starting point off the training split at this lag."""
-    cosines, log_m = [], []
+    cosines, log_m, residual = [], [], Moments()
     index = windows.with_valid_target()
     for segment in windows.batches(index[:: 1 + len(index) // 20_000], 4096):
         delta = segment.delta[:, -1]
         log_m.append(delta.norm(dim=1).log())
-        cosines.append(nn.functional.cosine_similarity(ar1(segment.context).mean, delta))
+        expected = ar1(segment.context).mean
+        cosines.append(nn.functional.cosine_similarity(expected, delta))
+        residual.add(delta - expected)
     values = torch.cat(log_m).double()
     cosine = torch.cat(cosines).double().mean().clamp(0.01, 0.99)
+    variances, axes = torch.linalg.eigh(residual.covariance)
     return Start(
         last=ar1.last,
         scale=ar1.scale,
@@ -145,4 +181,6 @@ def measure_start(windows: Windows, ar1: Baseline) -> Start:
         log_spread=float(values.std().clamp(min=1e-3)),
         data_loc=windows.frames.loc,
         data_scale=windows.frames.scale,
+        axes=axes.float(),
+        axes_scale=variances.clamp(min=1e-12).sqrt().float(),
     )

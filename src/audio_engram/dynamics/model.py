@@ -1,6 +1,5 @@
-"""A dynamics model: one trunk that reads the context, one head that turns it into a distribution."""
+"""A dynamics model: one backbone that reads the context, one head that turns it into a distribution."""
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,25 +8,10 @@ from torch import Tensor, nn
 
 from audio_engram.config import ModelConfig
 from audio_engram.distributions import DeltaDistribution
-from audio_engram.dynamics.heads import HEADS, Start
+from audio_engram.dynamics.backbones import BACKBONES
+from audio_engram.dynamics.heads import HEADS, Start, head_class
 from audio_engram.errors import UsageError
 from audio_engram.seeds import generator_for
-
-
-class Trunk(nn.Module):
-    """Linear layers with GELU on the flattened context (and on the utterance's description, if there is one)."""
-
-    def __init__(self, n_inputs: int, config: ModelConfig) -> None:
-        super().__init__()
-        sizes = [n_inputs] + [config.width] * config.depth
-        layers: list[nn.Module] = []
-        for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out), nn.GELU(), nn.Dropout(config.dropout)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B H"]:
-        """Hidden features."""
-        return self.layers(x)
 
 
 class DynamicsModel(nn.Module):
@@ -46,8 +30,8 @@ class DynamicsModel(nn.Module):
         self.kind, self.config, self.n_features = kind, config, n_features
         self.precision = torch.float32
         dim = len(start.last)
-        self.trunk = Trunk(config.context * dim + n_features, config)
-        self.head = HEADS[kind](config, start)
+        self.backbone = BACKBONES[config.backbone](dim, config, n_features)
+        self.head = head_class(kind, config)(config, start)
         self.register_buffer("data_loc", torch.zeros(dim) if start.data_loc is None else start.data_loc.clone())
         self.register_buffer("data_scale", torch.ones(dim) if start.data_scale is None else start.data_scale.clone())
 
@@ -59,14 +43,12 @@ class DynamicsModel(nn.Module):
         Raises:
             ValueError: if the model was built with utterance features and is given none.
         """
-        x = context.flatten(1)
-        if self.n_features:
-            if utterance is None:
-                raise ValueError("this model reads utterance features: pass segment.utterance")
-            x = torch.cat([x, utterance], dim=1)
+        if self.n_features and utterance is None:
+            raise ValueError("this model reads utterance features: pass segment.utterance")
+        features = utterance if self.n_features else None
         enabled = self.precision != torch.float32 and self.training
         with torch.autocast(context.device.type, torch.bfloat16, enabled=enabled):
-            raw = self.head.linear(self.trunk(x))
+            raw = self.head.linear(self.backbone(context, features))
         return self.head.distribution(raw.float(), context[:, -1])
 
 
@@ -100,10 +82,14 @@ def training_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _initialise(model: DynamicsModel, seed: int) -> None:
-    """Normal weights of variance 1 / inputs in the trunk, a tenth of that deviation in the head, no biases."""
+    """Normal weights of variance 1 / inputs in the backbone, a tenth of that deviation in the head, no biases."""
     generator = generator_for(seed, "initialise")
     for module in model.modules():
-        if isinstance(module, nn.Linear):
+        # A recurrent network's matrices are its own parameters, several gates in one.
+        parameters = module.named_parameters(recurse=False) if isinstance(module, (nn.Linear, nn.GRU)) else ()
+        for name, parameter in parameters:
             shrink = 0.1 if module is model.head.linear else 1.0
-            nn.init.normal_(module.weight, std=shrink * module.in_features**-0.5, generator=generator)
-            nn.init.zeros_(module.bias)
+            if "weight" in name:
+                nn.init.normal_(parameter, std=shrink * parameter.shape[1] ** -0.5, generator=generator)
+            else:
+                nn.init.zeros_(parameter)
