@@ -1,6 +1,7 @@
 """Bad input at the command: one line that says what, where and the remedy, its exit code, and nothing half-written."""
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -214,6 +215,7 @@ def test_utterances_that_fill_no_latent_are_counted_and_named(engram, speech):
     assert err.count(line) == 1
     assert line in Path("out/decision.json").read_text()
     assert line in Path("out/report.html").read_text()
+    assert json.loads(Path("out/provenance.json").read_text())["corpus"]["without_latent"] == 1
 
 
 @pytest.mark.parametrize(

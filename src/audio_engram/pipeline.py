@@ -111,6 +111,7 @@ def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, A
             "reasons": dict(Counter(f"{p.status}: {p.reason}" for p in manifest.problems)),
             "speakers": {s: sum(v == s for v in run.split_of.values()) for s in splits},
             "frames": {s: int(frames.in_split(s).sum()) for s in splits},
+            "without_latent": len(run.store.utterances) - len(frames.utterances),
             "silent_frames": frames.silent(),
             "shared_between_splits": shared.sentence() if shared is not None else "",
         },
