@@ -16,6 +16,10 @@ D, W, S = 5, 3, 9
 PLAIN = TrainConfig(teacher_weight=0.0)
 
 
+def unrolled(model, segment, config, mask, seed=0):
+    return unrolled_loss(model, segment, config, mask, torch.Generator().manual_seed(seed))
+
+
 def segment_of(steps, seed=0):
     z = walk(40, D, seed)
     windows = Windows(make_frames([z], ["train"]), "train", W, steps)
@@ -36,10 +40,10 @@ def test_the_teacher_forced_target_is_the_increment_at_exactly_the_lag(lag):
 def test_the_unrolled_targets_are_the_increments_of_each_step(teacher_weight, make_mask):
     z, segment = segment_of(S)
     config = TrainConfig(teacher_weight=teacher_weight, step="mean")
-    right = unrolled_loss(Oracle(z, 1), segment, config, make_mask(S)).item()
+    right = unrolled(Oracle(z, 1), segment, config, make_mask(S)).item()
     assert right == pytest.approx(-best_log_prob(D))
     for ahead in (0, 2):
-        assert unrolled_loss(Oracle(z, ahead), segment, config, make_mask(S)).item() > right + 10
+        assert unrolled(Oracle(z, ahead), segment, config, make_mask(S)).item() > right + 10
 
 
 def naive_teacher_forced(model, segment, steps):
@@ -55,13 +59,13 @@ def test_the_parts_of_the_unrolled_loss(kind):
     mask = free_running(S)
 
     def loss(**weights):
-        return float(unrolled_loss(model, segment, TrainConfig(**weights), mask))
+        return float(unrolled(model, segment, TrainConfig(**weights), mask))
 
     with torch.no_grad():
         rolled = loss(teacher_weight=0.0)
         forced = float(naive_teacher_forced(model, segment, range(0, S, 4)))
         assert loss(teacher_weight=0.5) == pytest.approx((rolled + 0.5 * forced) / 1.5, rel=1e-6)
-        assert float(unrolled_loss(model, segment, PLAIN, teacher_forcing(S))) == pytest.approx(
+        assert float(unrolled(model, segment, PLAIN, teacher_forcing(S))) == pytest.approx(
             float(naive_teacher_forced(model, segment, range(S))), rel=1e-6
         )
         states = loss(teacher_weight=0.0, state_weight=2.0) - rolled
@@ -69,7 +73,7 @@ def test_the_parts_of_the_unrolled_loss(kind):
     moved = replace(segment, future=segment.future + 100.0)
     with torch.no_grad():
         far = TrainConfig(teacher_weight=0.0, state_weight=1.0)
-        gap = float(unrolled_loss(model, moved, far, mask)) - float(unrolled_loss(model, moved, PLAIN, mask))
+        gap = float(unrolled(model, moved, far, mask)) - float(unrolled(model, moved, PLAIN, mask))
     assert gap > 100**2 * 0.5
 
 
@@ -81,7 +85,7 @@ def test_silence_is_left_out_of_both_losses():
     segment = windows.gather(torch.arange(6, 14))
     assert not segment.valid.all()
     for make_mask in (free_running, teacher_forcing):
-        loss = unrolled_loss(model, segment, TrainConfig(), make_mask(S))
+        loss = unrolled(model, segment, TrainConfig(), make_mask(S))
         loss.backward()
         assert loss.isfinite()
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
@@ -105,8 +109,8 @@ def test_silence_at_every_fourth_step_leaves_the_rest_to_train_on():
     segment = windows.gather((windows.starts == 10).nonzero().flatten())
     assert segment.valid[0].tolist() == [s % 4 != 0 for s in range(S)]
     with torch.no_grad():
-        loss = float(unrolled_loss(model, segment, TrainConfig(), free_running(S)))
-        rolled = float(unrolled_loss(model, segment, PLAIN, free_running(S)))
+        loss = float(unrolled(model, segment, TrainConfig(), free_running(S)))
+        rolled = float(unrolled(model, segment, PLAIN, free_running(S)))
     assert loss == pytest.approx(rolled / 1.5)
 
 
@@ -130,7 +134,7 @@ def test_the_mask_given_is_the_mask_used():
     mask = scheduled_sampling((len(segment.context), S), 0.5, torch.Generator().manual_seed(1))
     with torch.no_grad():
         some, none, every = (
-            float(unrolled_loss(model, segment, PLAIN, m)) for m in (mask, free_running(S), teacher_forcing(S))
+            float(unrolled(model, segment, PLAIN, m)) for m in (mask, free_running(S), teacher_forcing(S))
         )
     assert len({round(x, 6) for x in (some, none, every)}) == 3
 

@@ -115,6 +115,10 @@ class TrainConfig(_Section):
 
     `context_noise` is the largest standard deviation, in standardised units, of noise on the context; each example
     draws its own up to it. The last `clean_frames` of the context stay as they are.
+
+    With `step` = sample the states are drawn, and `estimator` says how the gradient meets the choice of a mixture's
+    component: averaged over `draws` rollouts (marginal), relaxed at a `temperature` (gumbel), or by its score
+    (reinforce).
     """
 
     epochs: int = Field(30, ge=1)
@@ -127,7 +131,10 @@ class TrainConfig(_Section):
     context_noise: float = Field(0.0, ge=0)
     clean_frames: int = Field(0, ge=0)
     unroll: int = Field(1, ge=1)
-    step: Literal["typical", "mean"] = "typical"
+    step: Literal["typical", "mean", "sample"] = "typical"
+    estimator: Literal["marginal", "gumbel", "reinforce"] = "marginal"
+    draws: int = Field(1, ge=1)
+    temperature: float = Field(0.5, gt=0)
     detach: bool = False
     sampling_start: float = Field(0.5, ge=0, le=1)
     teacher_weight: float = Field(0.5, ge=0)

@@ -10,8 +10,10 @@ from audio_engram.config import TrainConfig
 from audio_engram.data.windows import Segment
 from audio_engram.dynamics.model import DynamicsModel
 from audio_engram.errors import NumericalError
+from audio_engram.estimators import make_estimator
 from audio_engram.forcing import free_running, scheduled_sampling
 from audio_engram.rollout import RolloutOptions, rollout
+from audio_engram.seeds import child
 
 
 def teacher_forced_loss(model: DynamicsModel, segment: Segment) -> Float[Tensor, ""]:
@@ -43,22 +45,38 @@ def noisy(segment: Segment, config: TrainConfig, generator: torch.Generator) -> 
     return replace(segment, context=context)
 
 
-def unrolled_loss(model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor) -> Float[Tensor, ""]:
+def unrolled_loss(
+    model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor, generator: torch.Generator
+) -> Float[Tensor, ""]:
     """-log p of the true increments along a rollout on the model's own states.
 
     `teacher_weight` adds the teacher-forced loss of the first step's context, `state_weight` the squared distance
-    per dimension between the states reached and the true ones.
+    per dimension between the states reached and the true ones. With `step` = sample every example is rolled out
+    `draws` times from states that are drawn with `generator`.
     """
-    options = RolloutOptions(config.step, detach=config.detach, checkpoint_steps=config.checkpoint_steps)
+    whole, estimator = segment, None
+    if config.step == "sample":
+        segment, mask = _repeated(segment, config.draws), mask.expand(len(segment.context), -1).repeat(config.draws, 1)
+        estimator = make_estimator(config, child(generator, segment.context.device))
+    options = RolloutOptions(estimator or config.step, detach=config.detach, checkpoint_steps=config.checkpoint_steps)
     rolled = rollout(model, segment.context, mask, segment.future, options)
     if rolled.log_probs is None or not segment.valid.any():
         raise NumericalError("a batch holds digital silence alone: use a larger train.batch_size")
     loss = -rolled.log_probs[segment.valid].mean()
+    if estimator is not None:
+        loss = loss + estimator.correction(-rolled.log_probs, segment.valid)
     if config.teacher_weight:
-        loss = (loss + config.teacher_weight * _along_truth(model, segment)) / (1 + config.teacher_weight)
+        loss = (loss + config.teacher_weight * _along_truth(model, whole)) / (1 + config.teacher_weight)
     if config.state_weight:
         loss = loss + config.state_weight * (rolled.latents - segment.future).square().mean()
     return loss
+
+
+def _repeated(segment: Segment, times: int) -> Segment:
+    """Every example so many times."""
+    context, future = segment.context.repeat(times, 1, 1), segment.future.repeat(times, 1, 1)
+    valid, speaker = segment.valid.repeat(times, 1), segment.speaker.repeat(times, 1)
+    return Segment(context, future, valid, speaker, lambda: segment.utterance.repeat(times, 1))
 
 
 def sampling_mask(segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator) -> Tensor:

@@ -14,3 +14,8 @@ def seed_for(root: int, *purpose: int | str) -> int:
 def generator_for(root: int, *purpose: int | str) -> torch.Generator:
     """A CPU generator seeded by `seed_for`."""
     return torch.Generator().manual_seed(seed_for(root, *purpose))
+
+
+def child(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """A generator on a device, seeded by the next number of another one."""
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))

@@ -58,6 +58,8 @@ def fit(
             no frame for noise.
         NumericalError: if the loss is not finite.
     """
+    if config.step == "sample" and config.checkpoint_steps:
+        raise UsageError("train.checkpoint_steps: would draw every sample twice, differently: use one or the other")
     if config.unroll > 1 and windows[0].steps != config.unroll:
         raise UsageError(f"unroll {config.unroll}: the windows have {windows[0].steps} steps: cut them alike")
     if config.context_noise and config.clean_frames >= windows[0].context:
@@ -259,7 +261,7 @@ def _loss(
         segment = noisy(segment, config, generator)
     if config.unroll == 1:
         return teacher_forced_loss(model, segment)
-    return unrolled_loss(model, segment, config, sampling_mask(segment, config, progress, generator))
+    return unrolled_loss(model, segment, config, sampling_mask(segment, config, progress, generator), generator)
 
 
 def _epoch_batches(windows: Windows, config: TrainConfig, generator: torch.Generator) -> Iterator[Segment]:

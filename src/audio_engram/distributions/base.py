@@ -41,6 +41,15 @@ class DeltaDistribution(Distribution):
         """Draw so that the gradient reaches the parameters."""
         raise NotImplementedError
 
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-probability of the discrete choice in it (0 where there is none)."""
+        draw = self.rsample(generator=generator)
+        return draw, torch.zeros_like(draw[..., 0])
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """A draw whose discrete choice is relaxed, so that its gradient reaches the weights as well."""
+        return self.rsample(generator=generator)
+
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:
         """E[delta]."""
@@ -74,5 +83,7 @@ def standard_normal(shape: torch.Size, like: Tensor, generator: Generator | None
 def draw_component(logits: Tensor, sample_shape: torch.Size, generator: Generator | None) -> Tensor:
     """Indices of mixture components, (*sample_shape, *batch), from logits (*batch, K)."""
     weights = logits.detach().float().softmax(-1).reshape(-1, logits.shape[-1])
+    # Where a state has left the finite numbers any component will do: the draw is not finite, and says so.
+    weights = weights.nan_to_num(nan=1.0)
     index = torch.multinomial(weights, sample_shape.numel(), replacement=True, generator=generator)
     return index.T.reshape(sample_shape + logits.shape[:-1])

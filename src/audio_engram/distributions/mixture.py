@@ -72,6 +72,20 @@ class DiagonalGaussianMixture(DeltaDistribution):
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).rsample(generator=generator)
 
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-weight of its component."""
+        index = draw_component(self.logits, EMPTY, generator)
+        log_weight = self.logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+        return self.component(index).rsample(generator=generator), log_weight
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """The components' draws from the same noise, mixed by Gumbel-softmax weights (Jang et al. 2017, eq. 2)."""
+        uniform = torch.rand(self.logits.shape, generator=generator, dtype=torch.float64, device=self.logits.device)
+        gumbel = -(-uniform.clamp(min=1e-300).log()).log()
+        weights = ((self.logits + gumbel.to(self.logits)) / temperature).softmax(-1)[..., None]
+        noise = standard_normal(self.batch_shape + self.event_shape, self.loc, generator).unsqueeze(-2)
+        return (weights * (self.loc + self.log_scale.exp() * noise)).sum(-2)
+
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:
         """E[delta]."""

@@ -31,6 +31,15 @@ class Rotated(DeltaDistribution):
         """Draw so that the gradient reaches the parameters."""
         return self._turned(self.base.rsample(sample_shape, generator))
 
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw of `base`, and the log-probability of the discrete choice in it."""
+        draw, log_weight = self.base.choose(generator)
+        return self._turned(draw), log_weight
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """A relaxed draw of `base`."""
+        return self._turned(self.base.relaxed(temperature, generator))
+
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:
         """E[delta]."""
