@@ -1,0 +1,155 @@
+"""Is a free-running rollout still speech? Figures of sets of trajectories, each beside real ones.
+
+One true future cannot be foretold, so that a rollout is not compared with it but with what real speech is like: with
+held-out real trajectories of the same speakers, number and length. docs/manifold.md says what each figure is and how it
+is read.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram.against_real import Figure, Halves
+from audio_engram.group_moments import finite_pairs
+from audio_engram.neighbours import earlier_distance, nearest_distance
+from audio_engram.set_distances import frechet_figure, median_distance, mmd_figure
+from audio_engram.statistics import SpeakerBootstrap
+from audio_engram.survival import RealRange, motion
+from audio_engram.trajectory_figures import (
+    covariance_figures,
+    effective_rank,
+    magnitudes,
+    quantile_figure,
+    share_figure,
+    variance_quantile,
+)
+from audio_engram.window_space import WindowSpace
+
+QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
+RARE = 0.05  # of real training windows move less, or come as near to their own past
+
+
+@dataclass(frozen=True)
+class ManifoldOptions:
+    """Windows of so many frames, so many principal components at most, so many frames whose neighbours are sought."""
+
+    window: int = 4
+    components: int = 32
+    neighbour_frames: int = 4096
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Traits:
+    """A set of trajectories and what is measured of each; see docs/manifold.md for the quantities."""
+
+    latents: Float[Tensor, "B S D"]
+    points: dict[str, Float[Tensor, "B _ _"]]
+    magnitude: Float[Tensor, "B S1"]
+    motion: Float[Tensor, "B M"]
+    to_past: Float[Tensor, "B M"]
+    to_training: Float[Tensor, "B N"]
+
+
+class Manifold:
+    """What real trajectories are like, from those of training speakers; nothing is fitted on any other.
+
+    `train` are real trajectories (standardised latents), best of the length of those that will be measured.
+
+    Raises:
+        ValueError: if they are shorter than a window and one increment.
+        DataError: if they do not vary.
+    """
+
+    def __init__(self, train: Float[Tensor, "B S D"], options: ManifoldOptions | None = None) -> None:
+        self.options = options or ManifoldOptions()
+        window, components = self.options.window, self.options.components
+        self._frames = train.flatten(0, 1)
+        self._spaces = {
+            "latents": WindowSpace(train, window, components),
+            "increments": WindowSpace(train.diff(dim=1), window, components),
+        }
+        self.range = RealRange(self._spaces["latents"], train)
+        self._bandwidth = {name: median_distance(self._points(name, train).flatten(0, 1)) for name in self._spaces}
+        self._repeated = _low_quantile(self._to_past(train))
+        self._still = _low_quantile(motion(train, window))
+
+    @property
+    def explained(self) -> dict[str, float]:
+        """The share of the training windows' variance that the components hold, of latents and of increments."""
+        return {name: space.explained for name, space in self._spaces.items()}
+
+    def traits(self, latents: Float[Tensor, "B S D"]) -> Traits:
+        """What figures are made of; of the real trajectories it need be asked only once."""
+        return Traits(
+            latents=latents,
+            points={name: self._points(name, latents) for name in self._spaces},
+            magnitude=magnitudes(latents),
+            motion=motion(latents, self.options.window),
+            to_past=self._to_past(latents),
+            to_training=self._to_training(latents),
+        )
+
+    def compare(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
+        """Every figure; row by row both sets are of one speaker, and `bootstrap` is over the speakers of the rows.
+
+        What is not finite is left out of figures, window by window, and of distances in both sets:
+        `survival.finite_frames` says how much that is.
+
+        Raises:
+            ValueError: if the sets differ in shape.
+        """
+        shapes = [tuple(some.latents.shape) for some in (generated, real)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"generated {shapes[0]}, real {shapes[1]}: cut them alike")
+        return self._distances(generated, real, bootstrap) | self._quantiles_and_shares(generated, real, bootstrap)
+
+    def _distances(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
+        halves = Halves(bootstrap, self._generator())
+        found = {}
+        for name in self._spaces:
+            windows = finite_pairs(generated.points[name], real.points[name], halves.group)
+            found[f"frechet_{name}"] = frechet_figure(windows, halves)
+            found[f"mmd_{name}"] = mmd_figure(windows, halves, self._bandwidth[name])
+        of = {f"variance_{name}": partial(variance_quantile, q=q) for name, q in QUANTILES.items()}
+        frames = generated.latents, real.latents
+        return found | covariance_figures(frames, {**of, "effective_rank": effective_rank}, halves)
+
+    def _quantiles_and_shares(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
+        lengths, copied = (generated.magnitude, real.magnitude), (generated.to_training, real.to_training)
+        moving, past = (generated.motion, real.motion), (generated.to_past, real.to_past)
+        found = {
+            "frozen": share_figure(moving, self._still, bootstrap, self._generator()),
+            "repetition": share_figure(past, self._repeated, bootstrap, self._generator()),
+        }
+        for name, q in QUANTILES.items():
+            found[f"magnitude_{name}"] = quantile_figure(lengths, q, bootstrap, self._generator())
+            found[f"copying_{name}"] = quantile_figure(copied, q, bootstrap, self._generator())
+        return found
+
+    def _points(self, name: str, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "B M k"]:
+        """Windows that do not overlap."""
+        z = latents if name == "latents" else latents.diff(dim=1)
+        return self._spaces[name](z, stride=self.options.window)
+
+    def _to_past(self, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "B M"]:
+        """Distance of every window to the nearest one before it that shares no frame with it."""
+        return earlier_distance(self._spaces["latents"](latents), self.options.window)
+
+    def _to_training(self, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "B N"]:
+        """Distances to the nearest training frame, of frames spread evenly over the trajectories."""
+        every = -(-latents[..., 0].numel() // self.options.neighbour_frames)
+        some = latents[:, ::every]
+        return nearest_distance(some.flatten(0, 1), self._frames).view(some.shape[:2])
+
+    def _generator(self) -> torch.Generator:
+        # The same halves for every figure of every set, so that differences between sets are no luck of the draw.
+        return torch.Generator().manual_seed(self.options.seed)
+
+
+def _low_quantile(values: Float[Tensor, "B M"]) -> float:
+    finite = values.flatten()[values.flatten().isfinite()]
+    return float(finite.sort().values[int(RARE * len(finite))])

@@ -1,0 +1,105 @@
+"""Figures of generated trajectories that are made of frames and windows, each paired with real ones.
+
+Shares and quantiles are taken over all finite values of a set; what is not finite is counted elsewhere
+(`survival.finite_frames`) and would otherwise make every figure NaN.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from audio_engram.against_real import Figure, Halves, Statistic, paired
+from audio_engram.group_moments import GroupMoments, finite_pairs
+from audio_engram.statistics import SpeakerBootstrap, _quantile
+
+Pair = tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]
+"""Values of generated and of real trajectories."""
+ROWS = 64  # resamples at once: frames times rows are held in memory
+
+
+def magnitudes(latents: Float[Tensor, "B S D"]) -> Float[Tensor, "B S1"]:
+    """The lengths of the increments inside each trajectory, float64."""
+    return torch.linalg.vector_norm(latents.diff(dim=1).double(), dim=2)
+
+
+def quantile_figure(values: Pair, q: float, bootstrap: SpeakerBootstrap, generator: torch.Generator) -> Figure:
+    """The q-quantile of values of trajectories: magnitudes, distances to training frames, cycle errors, levels."""
+    generated, real = (_quantile_of(some, bootstrap.index, q) for some in values)
+    return paired(generated, real, bootstrap, generator)
+
+
+def share_figure(values: Pair, below: float, bootstrap: SpeakerBootstrap, generator: torch.Generator) -> Figure:
+    """The share of values below a threshold, such as frozen or repeated windows."""
+    generated, real = (_share_of(some, bootstrap, below) for some in values)
+    return paired(generated, real, bootstrap, generator)
+
+
+def covariance_figures(
+    latents: tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]],
+    of: Mapping[str, Callable[[Float[Tensor, "R D D"]], Float[Tensor, " R"]]],
+    halves: Halves,
+) -> dict[str, Figure]:
+    """Named figures of the covariance of generated and of real frames, on the same speakers.
+
+    Intervals are the jackknife's: a resample with replacement has a lower rank than its sample, and variances that
+    differ more between dimensions.
+    """
+    centre = torch.zeros(latents[0].shape[2], dtype=torch.float64)
+    moments = [GroupMoments(points, halves.n_groups, centre) for points in finite_pairs(*latents, halves.group)]
+    generated, real = (some(halves.kept)[1] for some in moments)
+    first, second = (moments[1](half)[1] for half in (halves.first, halves.second))
+    found = {}
+    for name, figure in of.items():
+        one, other = figure(generated), figure(real)
+        found[name] = Figure(
+            generated=halves.interval(one, log=True),
+            real=halves.interval(other, log=True),
+            ratio=halves.interval(one / other, log=True),
+            halves=halves.spread(figure(first) / figure(second)),
+        )
+    return found
+
+
+def variance_quantile(covariance: Float[Tensor, "R D D"], q: float) -> Float[Tensor, " R"]:
+    """The q-quantile over dimensions of the variance."""
+    return covariance.diagonal(dim1=1, dim2=2).quantile(q, dim=1)
+
+
+def effective_rank(covariance: Float[Tensor, "R D D"]) -> Float[Tensor, " R"]:
+    """exp of the entropy of the eigenvalues' shares (Roy & Vetterli 2007); NaN where a covariance is not finite."""
+    found = torch.full((len(covariance),), torch.nan, dtype=torch.float64)
+    whole = covariance.isfinite().flatten(1).all(1)
+    values = torch.linalg.eigvalsh(covariance[whole]).clamp(min=0)
+    shares = values / values.sum(1, keepdim=True)
+    found[whole] = torch.special.entr(shares).sum(1).exp()
+    return found
+
+
+def _quantile_of(values: Float[Tensor, "B N"], index: Int[Tensor, " B"], q: float) -> Statistic:
+    finite, speaker = _finite(values, index)
+    ordered, order = finite.sort()
+    speaker = speaker[order]
+
+    def statistic(weights: Float[Tensor, "R P"]) -> Float[Tensor, " R"]:
+        if not len(ordered):
+            return torch.full((len(weights),), torch.nan, dtype=torch.float64)
+        return torch.cat([_quantile(ordered, rows[:, speaker], q) for rows in weights.split(ROWS)])
+
+    return statistic
+
+
+def _share_of(values: Float[Tensor, "B N"], bootstrap: SpeakerBootstrap, below: float) -> Statistic:
+    finite, speaker = _finite(values, bootstrap.index)
+    zeros = torch.zeros(bootstrap.n_speakers, dtype=torch.float64)
+    under = zeros.index_add(0, speaker, (finite < below).double())
+    number = torch.bincount(speaker, minlength=bootstrap.n_speakers).double()
+    return lambda weights: (weights @ under) / (weights @ number)
+
+
+def _finite(values: Float[Tensor, "B N"], index: Int[Tensor, " B"]) -> tuple[Float[Tensor, " M"], Int[Tensor, " M"]]:
+    """The finite values and the speaker of each."""
+    flat, speaker = values.flatten().double(), index.repeat_interleave(values.shape[1])
+    whole = flat.isfinite()
+    return flat[whole], speaker[whole]
