@@ -1,5 +1,6 @@
 """Densities whose posterior mean is known, exact denoisers for them, and small windows to train on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
@@ -12,6 +13,7 @@ from audio_engram.score.denoiser import Denoiser, ScoreConfig, make_denoiser
 from toys import make_frames
 
 SMALL = ScoreConfig(width=64, depth=1, epochs=8, batch_size=128, learning_rate=5e-3, sigma_min=0.2, sigma_max=1.0)
+NOISE = 0.4
 TINY = SMALL.model_copy(update={"width": 8, "epochs": 4, "sigma_min": 0.1})
 
 
@@ -66,6 +68,20 @@ def autoregression(n: int, dim: int, rho: float, seed: int) -> Tensor:
     z = [noise[0]]
     for e in noise[1:]:
         z.append(rho * z[-1] + sqrt(1 - rho**2) * e)
+    return torch.stack(z)
+
+
+def curved(z: Tensor) -> Tensor:
+    """A step that no linear rule knows."""
+    return 0.8 * (2 * z).cos()
+
+
+def driven(step: Callable[[Tensor], Tensor], n: int, seed: int) -> Tensor:
+    """z_t = step(z_{t-1}) + noise, in two dimensions."""
+    noise = NOISE * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    z = [noise[0]]
+    for e in noise[1:]:
+        z.append(step(z[-1]) + e)
     return torch.stack(z)
 
 

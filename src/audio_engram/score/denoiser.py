@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from audio_engram.data.windows import Windows
 from audio_engram.errors import UsageError
+from audio_engram.score.gaussian import LinearGaussian
 from audio_engram.seeds import generator_for
 
 FREQUENCIES = (0.5, 1.0, 2.0, 4.0)  # per unit of c_noise, a factor of 55 in sigma
-MAX_MEASURED = 50_000
 
 
 class ScoreConfig(BaseModel):
@@ -73,13 +73,13 @@ class Block(nn.Module):
 class Denoiser(nn.Module):
     """D(noisy, sigma, context) in standardised space, preconditioned by sigma (Karras et al. 2022, eq. 7).
 
-    `context` is how many of the frames before it are read, 0 for an unconditional denoiser. `sigma_data` is the
-    standard deviation of the data; before any training D is the posterior mean of a Gaussian of that size.
+    `context` is how many of the frames before it are read, 0 for an unconditional denoiser. The preconditioning works
+    along the principal axes of what a linear rule leaves unexplained, each with its own sigma_data, so that before any
+    training D is the best linear denoiser, and what is learned is what that one does not know.
     """
 
     data_loc: Tensor
     data_scale: Tensor
-    sigma_data: Tensor
     frequencies: Tensor
 
     def __init__(self, config: ScoreConfig, dim: int, context: int = 0) -> None:
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         self.exit = nn.Linear(config.width, dim)
         self.register_buffer("data_loc", torch.zeros(dim))
         self.register_buffer("data_scale", torch.ones(dim))
-        self.register_buffer("sigma_data", torch.ones(()))
+        self.linear = LinearGaussian(dim, conditional=context > 0)
         self.register_buffer("frequencies", 2 * torch.pi * torch.tensor(FREQUENCIES), persistent=False)
 
     def forward(
@@ -105,19 +105,31 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: if the denoiser reads a context and is given none, or one that is too short.
         """
+        seen = self._seen(noisy, context)
         sigma = sigma.unsqueeze(1)
         c_skip, c_out, c_in = self.preconditioning(sigma)
-        inputs = [c_in * noisy]
-        if self.context:
-            if context is None or context.shape[1] < self.context:
-                raise ValueError(f"this denoiser reads the {self.context} frames before: pass them as context")
-            inputs.append(context[:, -self.context :].flatten(1))
-        return torch.addcmul(c_skip * noisy, c_out, self._network(torch.cat(inputs, dim=1), sigma.log() / 4))
+        expected = self.linear(seen)
+        surprise = (noisy - expected) @ self.linear.basis
+        inputs = torch.cat([c_in * surprise, seen.flatten(1)], dim=1)
+        along = torch.addcmul(c_skip * surprise, c_out, self._network(inputs, sigma.log() / 4))
+        return expected + along @ self.linear.basis.T
 
-    def preconditioning(self, sigma: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor, Tensor]:
-        """c_skip, c_out, c_in of Karras et al. (2022), table 1: inputs and targets of the network have variance 1."""
-        total = sigma.square() + self.sigma_data.square()
-        return self.sigma_data.square() / total, sigma * self.sigma_data * total.rsqrt(), total.rsqrt()
+    def preconditioning(self, sigma: Float[Tensor, "*#B 1"]) -> tuple[Tensor, Tensor, Tensor]:
+        """c_skip, c_out, c_in of Karras et al. (2022), table 1, for every axis (*B, D).
+
+        They give the inputs and targets of the network variance 1.
+        """
+        variance = self.linear.scale.square()
+        total = sigma.square() + variance
+        return variance / total, sigma * self.linear.scale * total.rsqrt(), total.rsqrt()
+
+    def _seen(self, noisy: Tensor, context: Tensor | None) -> Float[Tensor, "B W D"]:
+        """The frames of the context that are read, which may be none."""
+        if not self.context:
+            return noisy.new_empty(len(noisy), 0, self.dim)
+        if context is None or context.shape[1] < self.context:
+            raise ValueError(f"this denoiser reads the {self.context} frames before: pass them as context")
+        return context[:, -self.context :]
 
     def _network(self, x: Float[Tensor, "B I"], c_noise: Float[Tensor, "#B 1"]) -> Float[Tensor, "B D"]:
         angle = c_noise * self.frequencies
@@ -129,14 +141,13 @@ class Denoiser(nn.Module):
 
 
 def make_denoiser(config: ScoreConfig, windows: Windows, seed: int, conditional: bool) -> Denoiser:
-    """An untrained denoiser for the frames of the training windows, which are measured for `sigma_data`."""
+    """An untrained denoiser for the frames of the training windows, which are measured for its linear part."""
     frames = windows.frames
     model = Denoiser(config, frames.dim, windows.context if conditional else 0)
     _initialise(model, seed)
     model.data_loc.copy_(frames.loc)
     model.data_scale.copy_(frames.scale)
-    rows = frames.z[windows.target[windows.evenly(MAX_MEASURED)]]
-    model.sigma_data.copy_(rows.double().square().mean().sqrt())
+    model.linear.measure(windows)
     return model.eval()
 
 

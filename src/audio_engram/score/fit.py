@@ -23,12 +23,12 @@ from audio_engram.seeds import generator_for
 SAVE_EVERY = 15.0  # seconds; when it is saved does not change what is computed
 MAX_VALIDATION = 8192
 GOLDEN = 0.6180339887
-MEASURED = ("data_loc", "data_scale", "sigma_data")
+STANDARDISATION = ("data_loc", "data_scale")
 
 
 @dataclass
 class DenoisingHistory:
-    """Weighted losses per epoch, the best epoch, and whether training has ended."""
+    """Losses per epoch, the best epoch, and whether training has ended."""
 
     epochs: list[dict[str, int | float]] = field(default_factory=list)
     best: float = float("inf")
@@ -88,7 +88,7 @@ def load_denoiser(path: Path) -> Denoiser:
 
 @torch.no_grad()
 def validate(model: Denoiser, windows: Windows, seed: int) -> float:
-    """Mean weighted loss on validation speakers, with the same levels and noise in every call."""
+    """Mean loss on validation speakers, with the same levels and noise in every call."""
     index = windows.evenly(MAX_VALIDATION)
     generator = generator_for(seed, "validation")
     total = 0.0
@@ -100,15 +100,18 @@ def validate(model: Denoiser, windows: Windows, seed: int) -> float:
 
 
 def _loss(model: Denoiser, segment: Segment, u: Float[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, ""]:
-    """Squared error per dimension, weighted by 1 / c_out² (Karras et al. 2022, eq. 8): 1 before training."""
+    """Squared error relative to that of the best linear denoiser at the same level: 1 before training.
+
+    For one sigma_data in all directions this is the weight of Karras et al. (2022), eq. 8.
+    """
     # Drawn on the CPU, so that every device is trained on the same noise.
     noise = torch.randn(segment.future[:, 0].shape, generator=generator)
-    device = model.sigma_data.device
+    device = model.data_loc.device
     context, clean = segment.context.to(device), segment.future[:, 0].to(device)
     sigma = model.config.levels(u).to(device)
     estimate = model(torch.addcmul(clean, sigma.unsqueeze(1), noise.to(device)), sigma, context)
-    _, c_out, _ = model.preconditioning(sigma)
-    return ((estimate - clean) / c_out.unsqueeze(1)).square().mean()
+    _, c_out, _ = model.preconditioning(sigma.unsqueeze(1))
+    return ((estimate - clean).square().sum(1) / c_out.square().sum(1)).mean()
 
 
 class _Fitting:
@@ -196,7 +199,7 @@ class _Fitting:
         if any(note.get(key) != mine[key] for key in ("score", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
         best = _below(tensors, "best")
-        if any(k in best and not torch.equal(best[k], self.best[k].cpu()) for k in MEASURED):
+        if any(k in best and not torch.equal(best[k], self.best[k].cpu()) for k in STANDARDISATION):
             raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
         try:
             self._take(tensors, DenoisingHistory(**note["history"]))
