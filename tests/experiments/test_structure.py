@@ -8,7 +8,7 @@ from audio_engram.data.planted import Regimes
 from audio_engram.data.processes import Resonance, World
 from audio_engram.errors import DataError
 from audio_engram.experiments.conditioning import Components, MeanPooled, Quartiles, conditionings
-from audio_engram.experiments.structure import NULLS, cluster_means, explain, structure
+from audio_engram.experiments.structure import LEAST_KEPT, NULLS, cluster_means, explain, structure
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 
@@ -29,7 +29,18 @@ def run_of(name, folder):
 def measured(name, folder):
     outcome = structure(run_of(name, folder))
     (finding,) = outcome.findings
-    return Measurements(outcome.measurements), finding
+    records = Measurements(outcome.measurements)
+    check_warnings(outcome.warnings, records)
+    return records, finding
+
+
+def check_warnings(warnings, records):
+    """A warning for every conditioning that is not judged because it holds too few frames, and no other."""
+    held = {(r.model, r.lag): r for r in records.select(metric="mass_kept", data="real")}
+    few = {key: r for key, r in held.items() if r.value < LEAST_KEPT}
+    assert len(warnings) == len(few)
+    for (name, lag), r in few.items():
+        assert any(f"({r.n_frames:,}) by {name} at lag {lag}: its" in w and f"{r.value:.1%}" in w for w in warnings)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +108,12 @@ def test_permuted_labels_explain_nothing(world, request):
     permuted = [r for r in records if r.data == "permuted" and r.value is not None]
     assert len(permuted) >= 2
     assert all(abs(r.value - 1) < 0.005 for r in permuted)
+
+
+def test_quartiles_of_noise_hold_too_few_frames_to_be_judged(noise):
+    records, finding = noise
+    assert records.one(metric="mass_kept", model="PCA 8, quartiles", data="real", lag=1).value < LEAST_KEPT
+    assert "quartiles" not in finding.words
 
 
 def test_every_figure_that_the_question_asks_for_is_there(regimes):

@@ -144,6 +144,7 @@ def structure(run: Run) -> Outcome:
     judged = [_Judged(cells[name, lag, "real"], [cells[name, lag, n] for n in NULLS]) for name in names for lag in lags]
     outcome.measurements += [record for one in judged for record in one.differences]
     outcome.findings.append(_judge(judged))
+    outcome.warnings += [warning for one in judged if (warning := one.warning)]
     return outcome
 
 
@@ -249,6 +250,18 @@ class _Judged:
             )
             for null in nulls
         ]
+
+    @property
+    def warning(self) -> str:
+        """What to say of a conditioning that leaves most frames out, empty if it does not."""
+        share, n = self.real.explained.share, len(self.real.explained.within)
+        if share >= LEAST_KEPT:
+            return ""
+        return (
+            f"Structure: clusters of at least {SMALLEST} training frames hold {share:.1%} of the held-out frames "
+            f"({n:,}) by {self.real.name} at lag {self.real.lag}: its ratios, permuted ones too, rest on these and "
+            "are not judged."
+        )
 
     @property
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
