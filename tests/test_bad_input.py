@@ -119,6 +119,46 @@ def test_refused_in_one_line_before_anything_is_written(engram, speech, words, c
     assert not Path("out").exists()
 
 
+LONG = "x" * 256
+NAMES = {
+    # The last words, the code and the line.
+    "long": (["--corpus", "world:ar", "--out", LONG], 2, "--out: x+: has a name of 256 bytes, more than 255: choose a"),
+    "below": (["--resume", "--out", f"a/{LONG}/b"], 2, "--out: a/x+/b: has a name of 256 bytes, more than 255"),
+    "umlauts": (["--corpus", "world:ar", "--out", "ä" * 128], 2, "has a name of 256 bytes, more than 255"),
+    "bytes": (
+        ["--corpus", "world:ar", "--out", "a\udcff"],
+        2,
+        r"--out: 'a\\udcff' is no path in UTF-8: choose",
+    ),
+    "empty": (["--corpus", "world:ar", "--out", ""], 2, "argument --out: is empty: give a path; see engram run --help"),
+    "no latents": (["--latents", "", "--out", "out"], 2, "'latents:' names no folder; write latents:FOLDER, or --lat"),
+    "derived": (
+        ["--corpus", f"folder:{'x' * 252}"],
+        2,
+        "runs/folder-x+-mel: .* 263 bytes, .* one with --out$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_name_that_no_folder_can_have_is_refused(engram, case):
+    words, code, line = NAMES[case]
+    if case == "derived":
+        write(f"{'x' * 252}/s/a.wav", noise(2))
+    before = files()
+    found, out, err = engram("run", "--device", "cpu", *words)
+    assert (found, out, len(err)) == (code, "", 1), err
+    assert re.search(line, err[0]), err
+    assert files() == before
+
+
+@pytest.mark.parametrize("words", [["report"], ["compare", "out"], ["compare", "a", "b", "--html"]], ids=" ".join)
+def test_so_it_is_where_a_run_is_read(engram, words):
+    code, _, err = engram(*words, LONG)
+    assert (code, len(err)) == (2, 1)
+    assert "has a name of 256 bytes" in err[0]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 def test_cuda_where_there_is_none(engram):
     code, _, err = engram("run", "--corpus", "world:ar", "--out", "out", "--device", "cuda")
@@ -228,6 +268,15 @@ def test_a_stack_longer_than_every_utterance(engram, speech, setting):
     assert err == ["engram: codec.stack: the longest utterance has 25 frames, which fill no latent: lower codec.stack"]
 
 
+@pytest.mark.parametrize("taps", [25, 27])
+def test_an_average_longer_than_every_utterance(engram, speech, taps):
+    code, _, err = engram("train", *AUDIO, *SMALL, "--set", f"codec.smooth={taps}")
+    assert code == (0 if taps == 25 else 3), err
+    if taps == 27:
+        line = "codec.smooth = 27: the longest utterance has 25 latents: lower it or use longer audio"
+        assert err == [f"engram: {line}"]
+
+
 def test_unrolling_over_more_than_there_is_shows_before_the_first_model(engram, speech):
     code, _, err = engram("train", *AUDIO, *SMALL, "--unroll", "32")
     assert (code, len(err)) == (3, 1)
@@ -259,6 +308,16 @@ def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(engram, speech):
     left = {str(path) for path in Path("out").rglob("*") if path.is_file() and path.parent.name != "latents"}
     assert left == {"out/config.toml", "out/notes.txt", "out/checkpoints/mine.txt", "out/audio/mine.wav"}
     assert len(written) > 20
+
+
+def test_overwrite_leaves_empty_folders_of_others(engram):
+    assert engram("encode", *WORLD)[0] == 0
+    for name in ("mine", "latents-mine", "theirs/checkpoints"):
+        Path("out/representations", name).mkdir(parents=True)
+    assert engram("encode", *WORLD, "--overwrite")[0] == 0
+    kept = {path.as_posix() for path in Path("out/representations").rglob("*")}
+    below = {"mine", "latents-mine", "theirs", "theirs/checkpoints"}
+    assert kept == {f"out/representations/{name}" for name in below}
 
 
 @pytest.mark.parametrize("name", ["config.toml", "report.html", "notes.txt"])

@@ -4,14 +4,14 @@ import tomllib
 from pathlib import Path
 
 from audio_engram.config import Config, read_config
-from audio_engram.data.publish import make_folder, publish_text, remove_leftovers, unwritable
+from audio_engram.data.publish import check_name, make_folder, publish_text, remove_leftovers, unwritable
 from audio_engram.errors import UsageError
 
 CONFIG = "config.toml"
 FOLDERS = ("latents", "checkpoints", "outcomes", "audio", "prototypes")
 PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
 STORES = ("latents", "parts/*-of-*", "representations/latents-*")
-BELOW = ("representations/*/checkpoints", "representations/*", "representations")
+BELOW = "representations"
 WRITTEN = (
     "latents/manifest.json",
     "latents/utterances.jsonl",
@@ -50,9 +50,10 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
     """Make the folder this configuration's, or find that it is.
 
     Raises:
-        UsageError: the folder holds a run and `resume` is False, a run of another configuration, or the files of
-            something else under a run's names.
+        UsageError: no folder can have the name; or it holds a run and `resume` is False, a run of another
+            configuration, or the files of something else under a run's names.
     """
+    check_name(folder, "--out")
     if is_run(folder):
         _go_on(folder, config, resume)
     else:
@@ -73,6 +74,7 @@ def share(folder: Path, config: Config) -> None:
     Raises:
         UsageError: as `claim` does.
     """
+    check_name(folder, "--out")
     if not is_run(folder):
         _refuse_foreign(folder)
     if is_run(folder):
@@ -99,6 +101,7 @@ def clear(folder: Path) -> None:
     Raises:
         UsageError: the folder holds files, but no run, or cannot be changed.
     """
+    check_name(folder, "--out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_run(folder):
@@ -109,14 +112,22 @@ def clear(folder: Path) -> None:
         # A latent store would be refused beside it, and then the old one were gone for nothing.
         raise UsageError(f"{foreign[0]}: was not written by a run, so --overwrite deletes nothing here: move it away")
     try:
-        for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+        for path in ours:
             path.unlink()
-        for path in [path for name in (*FOLDERS, *PART_FOLDERS, *BELOW) for path in folder.glob(name)]:
+        for path in _folders(folder, ours):
             remove_leftovers(path)
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
                 path.rmdir()
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _folders(folder: Path, ours: set[Path]) -> list[Path]:
+    """The folders that a run made, the innermost first; below `representations` those in which it wrote something."""
+    named = {path for name in (*FOLDERS, *PART_FOLDERS) for path in folder.glob(name)}
+    below = {parent for path in ours for parent in path.parents if folder / BELOW in (parent, parent.parent)}
+    kept = {path / "checkpoints" for path in below - {folder / BELOW}}
+    return sorted(named | below | kept, key=lambda path: len(path.parts), reverse=True)
 
 
 def is_run(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from audio_engram.codecs.derived import base_config, check_derived, derive_codec
 from audio_engram.codecs.projected import wrappers
 from audio_engram.config import CodecConfig, Config, TrainConfig
 from audio_engram.data.corpus import Corpus
-from audio_engram.data.frames import Frames, load_frames, too_short, without_latent
+from audio_engram.data.frames import Frames, load_frames, refuse_short, too_short, without_latent
 from audio_engram.data.processes import World
 from audio_engram.data.publish import make_folder
 from audio_engram.data.splits import Split
@@ -135,6 +135,7 @@ class Run:
             frames = load_frames(self.store, split_of, chain)
             if left_out := without_latent([u.id for u in self.store.utterances], frames.utterances):
                 self.log(left_out)
+            refuse_short(frames, self.config.codec.smooth)
             return frames
         if data == "phase_randomised":
             return self.frames().phase_randomised(seed_for(self.config.seed, data))

@@ -10,7 +10,7 @@ from audio_engram.codecs.base import Codec, load_codec
 from audio_engram.codecs.soundless import Soundless, refuse_codec
 from audio_engram.config import Config
 from audio_engram.data.array_store import write_arrays
-from audio_engram.data.arrays import Arrays, open_arrays
+from audio_engram.data.arrays import Arrays, named_arrays
 from audio_engram.data.corpus import Corpus, open_corpus
 from audio_engram.data.extract import ExtractConfig, extract
 from audio_engram.data.processes import World
@@ -38,7 +38,7 @@ class Source:
     def arrays(self) -> Arrays | None:
         """The latents that somebody else made, if they are the corpus."""
         spec = self.config.data.corpus
-        return open_arrays(Path(spec.removeprefix("latents:"))) if spec.startswith("latents:") else None
+        return named_arrays(spec) if spec.startswith("latents:") else None
 
     @cached_property
     def corpus(self) -> Corpus | None:

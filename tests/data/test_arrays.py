@@ -139,7 +139,7 @@ BAD = {
     "nan": (np.where(np.arange(120).reshape(20, D) == 43, np.nan, latents(9)), r"frame 7 is not finite \(1 of 20"),
     "inf": (np.full((20, D), np.inf, np.float16), r"frame 0 is not finite \(20 of 20"),
     "too large": (np.full((20, D), 1e300), "frame 0 is not finite"),
-    "other D": (latents(9, dim=D + 1), "has D = 7, the first array has 6; leave it out"),
+    "other D": (latents(9, dim=D + 1), "has D = 7, but 4 of 5 arrays have 6; leave it out"),
     "vector": (latents(9)[:, 0], r"has shape \(20,\), wanted \(frames, D\)"),
     "batch": (latents(9)[None], r"has shape \(1, 20, 6\)"),
     "no frames": (latents(9)[:0], "no array|has shape"),
@@ -227,6 +227,34 @@ class TestWrite:
             ("s1/p.safetensors", "failed"),
         ]
         assert "8 of at least 9 frames" in store.manifest.problems[0].reason
+
+    @pytest.mark.parametrize("odd", ["a", "z"])
+    def test_the_array_of_another_d_is_to_blame_wherever_it_stands(self, tmp_path, odd):
+        whole(tmp_path / "in")
+        npy(tmp_path / f"in/{odd}/x.npy", latents(9, dim=D + 1).astype(np.float64))
+        store = write_arrays(open_arrays(tmp_path / "in"), 12.5, tmp_path / "out", max_failed=0.2)
+        (problem,) = store.manifest.problems
+        assert (store.manifest.latent_dim, store.manifest.counts.ok) == (D, 4)
+        assert problem.reason == f"{odd}/x.npy: has D = 7, but 4 of 5 arrays have 6; leave it out"
+
+    def test_the_odd_array_does_not_decide_the_type(self, tmp_path):
+        for speaker in range(3):
+            npy(tmp_path / f"{speaker}/x.npy", latents(speaker).astype(np.float16))
+        npy(tmp_path / "odd/x.npy", latents(9, dim=D + 1))
+        assert open_arrays(tmp_path).dtype == "float16"
+
+    @pytest.mark.parametrize("table", ["", "file,speaker\na/p.safetensors,a\n"])
+    def test_a_pack_without_tensors_is_a_failure(self, tmp_path, table):
+        whole(tmp_path / "in")
+        pack(tmp_path / "in/a/p.safetensors")
+        if table:
+            rows = "".join(f"s{speaker}/a.npy,s{speaker}\n" for speaker in range(4))
+            (tmp_path / "in/speakers.csv").write_text(table + rows)
+        store = write_arrays(open_arrays(tmp_path / "in"), 12.5, tmp_path / "out", max_failed=0.2)
+        assert store.manifest.counts.found == 5
+        (problem,) = store.manifest.problems
+        assert problem.id == "a/p.safetensors"
+        assert problem.reason.endswith("a/p.safetensors: holds no tensor; write it again or leave it out")
 
     def test_nothing_usable(self, tmp_path):
         npy(tmp_path / "short/s/a.npy", latents(0, frames=3))

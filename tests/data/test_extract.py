@@ -130,10 +130,19 @@ def test_nothing_usable_is_an_error(tmp_path):
 
 
 def test_latents_that_the_type_cannot_hold_are_failures(corpus, tmp_path):
-    with pytest.raises(DataError, match="not finite in float16"):
+    with pytest.raises(DataError, match=r"not finite in float16; .*: mend the codec, remove"):
         extract(corpus, FrameCodec(scale=1e6), tmp_path / "half")
     config = ExtractConfig(dtype="float32")
     assert len(extract(corpus, FrameCodec(scale=1e6), tmp_path / "full", config)) == 30
+
+
+def test_who_has_to_mend_what(folder, tmp_path):
+    (folder / "s0/bad.wav").write_bytes(b"")
+    corpus = open_corpus(f"folder:{folder}")
+    with pytest.raises(DataError, match=": mend the files, remove"):
+        extract(corpus, FrameCodec(), tmp_path / "files")
+    with pytest.raises(DataError, match=": mend the files and the codec, remove"):
+        extract(corpus, FrameCodec(scale=float("nan")), tmp_path / "both")
 
 
 def test_a_finished_store_is_reused(corpus, tmp_path):

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from audio_engram.commands.options import Subcommands
+from audio_engram.commands.options import Subcommands, place
 from audio_engram.errors import UsageError
 
 QUICK, FULL = 2, 200
@@ -19,7 +19,7 @@ def add(commands: Subcommands) -> None:
     calibrate.add_argument("--seeds", type=int, metavar="N", help="so many seeds of every world")
     calibrate.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one for each core)")
     calibrate.add_argument("--only", metavar="A,B", help="only these experiments")
-    calibrate.add_argument("--out", type=Path, default=Path("runs/calibration"), help="default runs/calibration")
+    calibrate.add_argument("--out", type=place, default=Path("runs/calibration"), help="default runs/calibration")
     calibrate.add_argument("--overwrite", action="store_true", help="forget the trials in --out; else they are kept")
     calibrate.add_argument("--json", action="store_true", help="print JSON")
     calibrate.set_defaults(do=_calibrate)

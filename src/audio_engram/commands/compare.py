@@ -3,17 +3,16 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from audio_engram.commands.options import Subcommands
+from audio_engram.commands.options import Subcommands, place
 
 
 def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
     compare = commands.add_parser("compare", help="set finished runs side by side")
-    compare.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="two or more run folders")
+    compare.add_argument("folders", type=place, nargs="+", metavar="RUN", help="two or more run folders")
     compare.add_argument("--metric", default="", help="all records of one metric, e.g. delta_nll (default: a choice)")
-    compare.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
+    compare.add_argument("--html", type=place, metavar="FILE", help="write a page as well")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(do=_compare)
 

@@ -6,10 +6,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from os.path import getsize, isfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audio_engram.commands.options import Subcommands
+from audio_engram.commands.options import Subcommands, place
 from audio_engram.config import DataConfig
 from audio_engram.errors import DataError, UsageError
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from audio_engram.data.corpus import Corpus, CorpusItem
 
 SHOWN = 10
-LATENTS = "latents:"
 
 
 def add(commands: Subcommands) -> None:
@@ -28,7 +26,7 @@ def add(commands: Subcommands) -> None:
     download = actions.add_parser("download", help="fetch subsets of LibriSpeech; goes on where it was cut off")
     download.add_argument("name", choices=("librispeech",))
     download.add_argument("subsets", nargs="+", metavar="SUBSET", help="e.g. dev-clean train-clean-100")
-    download.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets a folder LibriSpeech/SUBSET")
+    download.add_argument("--to", type=place, required=True, metavar="DIR", help="gets a folder LibriSpeech/SUBSET")
     download.add_argument(
         "--mirror",
         metavar="URL|DIR",
@@ -60,7 +58,7 @@ def _download(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     if options.spec.startswith("world:"):
         raise UsageError(f"{options.spec}: is drawn when a run begins, so there is nothing to check")
-    facts, problems, remedy = (_arrays if options.spec.startswith(LATENTS) else _recordings)(options.spec)
+    facts, problems, remedy = (_arrays if options.spec.startswith("latents:") else _recordings)(options.spec)
     print(json.dumps(facts) if options.json else "\n".join(f"{key:20} {_words(facts, key)}" for key in facts))
     for line in problems[:SHOWN]:
         print(line, file=sys.stderr)
@@ -79,10 +77,10 @@ def _recordings(spec: str) -> tuple[dict[str, Any], list[str], str]:
 
 def _arrays(spec: str) -> tuple[dict[str, Any], list[str], str]:
     """Every array is read, for only its numbers tell whether it is finite."""
-    from audio_engram.data.arrays import open_arrays
+    from audio_engram.data.arrays import named_arrays
     from audio_engram.data.progress import Progress
 
-    arrays = open_arrays(Path(spec.removeprefix(LATENTS)).expanduser())
+    arrays = named_arrays(spec)
     frames, problems = 0, []
     with Progress(f"read {arrays.name}", len(arrays)) as progress:
         for item in arrays.items:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_engram.config import Config, read_config
+from audio_engram.data.publish import check_name
 from audio_engram.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,17 @@ PLAIN = {
 """Keys of the configuration that have an option of their own."""
 DESCRIBING = ("config", "settings", "corpus", "latents", "codec", "experiments")
 """Options that say what run is meant, where that is not the one that stands in --out."""
+
+
+def place(text: str) -> Path:
+    """A path as an option gives it."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a path")
+    try:
+        check_name(Path(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +63,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--latents", metavar="FOLDER", help="arrays instead of audio and a codec: --corpus latents:FOLDER"
     )
     parser.add_argument("--codec", help="see `engram codec list` (default mel)")
-    parser.add_argument("--out", type=Path, help="the run's folder (default runs/CORPUS-CODEC)")
+    parser.add_argument("--out", type=place, help="the run's folder (default runs/CORPUS-CODEC)")
     parser.add_argument("--max-failed", type=float, metavar="SHARE", help="failed inputs allowed (default 0.01)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(

@@ -2,15 +2,14 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from audio_engram.commands.options import Subcommands
+from audio_engram.commands.options import Subcommands, place
 
 
 def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
     report = commands.add_parser("report", help="write report.html again from a finished run")
-    report.add_argument("folder", type=Path, help="the run's folder")
+    report.add_argument("folder", type=place, help="the run's folder")
     report.add_argument("--json", action="store_true", help="print JSON")
     report.set_defaults(do=_report)
 

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from audio_engram.data.corpus import check_text
+from audio_engram.data.corpus import at_home, check_text
 from audio_engram.data.folder import files_below
 from audio_engram.data.table import SPEAKERS, read_speakers, speakers_from_folders
-from audio_engram.errors import DataError
+from audio_engram.errors import DataError, UsageError
 
 SUFFIXES = {".npy", ".safetensors"}
 DTYPES = (torch.float16, torch.float32, torch.float64)
@@ -43,14 +43,14 @@ class ArrayItem:
         Raises: DataError for what is no such array of float16, float32 or float64.
         """
         try:
-            array = (
-                _open_npy(self.file) if self.file.suffix.lower() == ".npy" else _pack(self.file).get_tensor(self.key)
-            )
+            array = _open_npy(self.file) if self.file.suffix.lower() == ".npy" else _from_pack(self.file, self.key)
         except OSError as error:
             raise DataError(f"{self.file}: cannot be read ({error.strerror or error}); check the path") from error
         except DAMAGED as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{self.file}: no array that can be read ({reason}); write it again") from error
+        if array is None:
+            raise DataError(f"{self.file}: holds no tensor; write it again or leave it out")
         if array.dtype not in DTYPES:
             raise DataError(f"{self.id}: holds {array.dtype}, wanted float16, float32 or float64; write it again")
         if array.ndim != 2 or 0 in array.shape:
@@ -60,12 +60,13 @@ class ArrayItem:
 
 @dataclass(frozen=True)
 class Arrays:
-    """Latents by utterance; D and the type are what the arrays that can be read have."""
+    """Latents by utterance; D is what most of those that can be read have (`n_of_dim`), the type that of these."""
 
     name: str
     items: tuple[ArrayItem, ...]
     latent_dim: int
     dtype: str
+    n_of_dim: int
 
     def __len__(self) -> int:
         return len(self.items)
@@ -82,7 +83,8 @@ class Arrays:
         """
         array = item.open()
         if array.shape[1] != self.latent_dim:
-            raise DataError(f"{item.id}: has D = {array.shape[1]}, the first array has {self.latent_dim}; leave it out")
+            most = f"{self.n_of_dim} of {len(self)} arrays have {self.latent_dim}"
+            raise DataError(f"{item.id}: has D = {array.shape[1]}, but {most}; leave it out")
         latents = array.float()
         bad = ~torch.isfinite(latents).all(1)
         if bad.any():
@@ -100,6 +102,17 @@ class Arrays:
             digest.update("\0".join([item.id, item.speaker, item.subset, ""]).encode())
             digest.update(_type_and_head(item))
         return digest.hexdigest()[:32]
+
+
+def named_arrays(spec: str) -> Arrays:
+    """The arrays of a corpus `latents:FOLDER`.
+
+    Raises: UsageError for no folder's name, DataError as `open_arrays` does.
+    """
+    folder = spec.removeprefix("latents:")
+    if not folder:
+        raise UsageError(f"data.corpus: {spec!r} names no folder; write latents:FOLDER, or --latents FOLDER")
+    return open_arrays(at_home(folder))
 
 
 def open_arrays(folder: Path) -> Arrays:
@@ -121,8 +134,7 @@ def open_arrays(folder: Path) -> Arrays:
         check_text(item.id, item.speaker, item.subset)
     if repeated:
         raise DataError(f"latents: {folder} has the id {repeated[0]} more than once; rename a file or a key")
-    dim, dtype = _dim_and_dtype(folder, items)
-    return Arrays(folder.resolve().name, tuple(items), dim, dtype)
+    return Arrays(folder.resolve().name, tuple(items), *_dim_and_dtype(folder, items))
 
 
 def _items_in(folder: Path, path: Path) -> Iterator[ArrayItem]:
@@ -135,6 +147,8 @@ def _items_in(folder: Path, path: Path) -> Iterator[ArrayItem]:
     except (OSError, SafetensorError):
         yield ArrayItem(name, path)  # it will be counted as failed, with its reason
         return
+    if not keys:
+        yield ArrayItem(name, path)  # so will this be
     yield from (ArrayItem(f"{name[: -len(path.suffix)]}/{key}", path, key) for key in keys)
 
 
@@ -158,20 +172,22 @@ def _from_table(table: Path, found: list[ArrayItem]) -> list[ArrayItem]:
     return items + [ArrayItem(name, table.parent / name, "", voice.speaker, voice.subset) for name, voice in missing]
 
 
-def _dim_and_dtype(folder: Path, items: list[ArrayItem]) -> tuple[int, str]:
-    """D of the first array, and float16 if that holds them all. Only headers are read."""
-    dim, half, reason = 0, True, ""
+def _dim_and_dtype(folder: Path, items: list[ArrayItem]) -> tuple[int, str, int]:
+    """D of most arrays, float16 if that holds these, and how many they are. Only headers are read."""
+    found: dict[int, list[torch.dtype]] = {}
+    reason = ""
     for item in items:
         try:
             array = item.open()
         except DataError as error:
             reason = reason or str(error)
             continue
-        dim, half = dim or array.shape[1], half and array.dtype == torch.float16
-    if not dim:
+        found.setdefault(array.shape[1], []).append(array.dtype)
+    if not found:
         what = f"none of {len(items)} arrays can be used, first {reason}" if items else "no .npy or .safetensors below"
         raise DataError(f"latents: {folder}: {what}")
-    return dim, "float16" if half else "float32"
+    dim, dtypes = max(found.items(), key=lambda one: len(one[1]))
+    return dim, "float16" if set(dtypes) == {torch.float16} else "float32", len(dtypes)
 
 
 def _type_and_head(item: ArrayItem) -> bytes:
@@ -188,6 +204,12 @@ def _open_npy(path: Path) -> Tensor:
     # A byte order that is not this machine's is turned round; the size in the name stays.
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.ascontiguousarray(native))
+
+
+def _from_pack(path: Path, key: str) -> Tensor | None:
+    """A tensor; none for the empty key of a file that holds none."""
+    pack = _pack(path)
+    return pack.get_tensor(key) if key else None
 
 
 def _pack(path: Path) -> Any:

@@ -19,6 +19,7 @@ from audio_engram.data.shards import DTYPES, all_finite
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import DataError
 
+NOT_FINITE = "the codec's latents are not finite in"
 SILENCE = 2.0**-15
 """Peak of one 16-bit step: what dither alone leaves of digital silence."""
 
@@ -196,7 +197,7 @@ def _encode_group(sounds: list[_Sound], codec: Codec, writer: StoreWriter, confi
     for index, values in sorted(latents.items()):
         utterance = sounds[index].utterance
         if not all_finite(values.to(DTYPES[config.dtype])):
-            reason = f"the codec's latents are not finite in {config.dtype}"
+            reason = f"{NOT_FINITE} {config.dtype}"
             problems.append(Problem(id=utterance.id, status="failed", reason=reason))
         elif utterance.id not in writer:
             writer.add(utterance, values)
@@ -208,10 +209,12 @@ def refuse_too_many_failures(store: LatentStore, max_failed: float) -> None:
     counts, where = store.manifest.counts, store.path / MANIFEST
     failures = [problem for problem in store.manifest.problems if problem.status == "failed"]
     if counts.failed > max_failed * counts.found:
+        of_codec = {problem.reason.startswith(NOT_FINITE) for problem in failures}
+        mend = " and ".join(f"the {'codec' if one else 'files'}" for one in sorted(of_codec))
         raise DataError(
             f"{counts.failed} of {counts.found} items failed, more than data.max_failed = {max_failed:g};"
             f" first {failures[0].id}: {failures[0].reason}; all reasons stand in {where}:"
-            f" mend the files, remove {store.path} and go on with --resume, or raise data.max_failed"
+            f" mend {mend}, remove {store.path} and go on with --resume, or raise data.max_failed"
         )
     if counts.ok == 0:
         first = store.manifest.problems[0]

@@ -139,6 +139,15 @@ def too_short(longest: int) -> DataError:
     )
 
 
+def refuse_short(frames: Frames, smooth: int) -> None:
+    """Raises: DataError for an average over more latents than any utterance has: little but its mean would be left."""
+    longest = int(frames.offsets.diff().max())
+    if smooth > longest:
+        raise DataError(
+            f"codec.smooth = {smooth}: the longest utterance has {longest} latents: lower it or use longer audio"
+        )
+
+
 def _standardised(frames: Frames, raw: Float[Tensor, "N D"]) -> Frames:
     """The frames with these raw values, and what is computed from them."""
     train = frames.in_split("train")

@@ -10,6 +10,8 @@ from pathlib import Path
 from audio_engram.errors import DataError, EngramError, UsageError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LONGEST = 255
+"""Bytes of one name in a path, which is what common file systems take."""
 
 
 @contextmanager
@@ -37,6 +39,20 @@ def unwritable(path: Path, error: OSError, option: str = "--out") -> EngramError
         again = "go on with --resume" if option == "--out" else "run it again"
         return DataError(f"disk full while writing {path} ({error.strerror}); free some space and {again}")
     return UsageError(f"{path}: cannot be written ({error.strerror}); choose another place with {option}")
+
+
+def check_name(path: Path, option: str = "") -> None:
+    """Look at a path, which `option` names, before anything is read or written there.
+
+    Raises: UsageError for one that no file or folder can have.
+    """
+    remedy = f" with {option}" if option else ""
+    try:
+        longest = max((len(part.encode()) for part in path.parts), default=0)
+    except UnicodeEncodeError:  # safetensors and JSON take no such path
+        raise UsageError(f"{str(path)!a} is no path in UTF-8: choose another name{remedy}") from None
+    if longest > LONGEST:
+        raise UsageError(f"{path}: has a name of {longest} bytes, more than {LONGEST}: choose a shorter one{remedy}")
 
 
 def make_folder(path: Path) -> None:
