@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from math import log10
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audio_engram.audio import rms_db, write_audio
+from audio_engram.archetype_sounds import archetype_clips
+from audio_engram.clips import write_clip
 from audio_engram.codecs.base import Codec
 from audio_engram.codecs.foreign import CodecError
 from audio_engram.data.corpus import CorpusItem
@@ -35,22 +35,23 @@ class _Sound:
 
 
 def listen(run: Run) -> list[str]:
-    """Write the sounds of a few test utterances and an index of them; a world has none.
+    """Write the sounds of a few test utterances and of archetypes, and an index of them; a world has none.
 
     Returns the warnings of the report: what has no sound, and why. A rollout that diverges is a result and no error.
     """
-    codec = run.codec
-    if run.corpus is None or not codec.playable:
+    if run.corpus is None:
         return []
     folder = run.folder / "audio"
     make_folder(folder)
     items = {item.id: item for item in run.corpus.items}
     index, silent = [], []
-    for number, utterance in enumerate(_chosen(run)):
+    # Without a decoder there is nothing to compare with the recordings, but archetypes are recordings themselves.
+    for number, utterance in enumerate(_chosen(run) if run.codec.playable else []):
         run.log(f"audio: {utterance}")
-        rows, without = _one_utterance(run, codec, folder, items[utterance], number)
+        rows, without = _one_utterance(run, run.codec, folder, items[utterance], number)
         index += rows
         silent += [f"{utterance}, {one}" for one in without]
+    index += archetype_clips(run, items)
     publish_text(folder / "index.json", json.dumps(index, indent=1) + "\n")
     return [f"Not to be heard under Listen: {'; '.join(silent)}."] if silent else []
 
@@ -81,14 +82,14 @@ def _one_utterance(
     z = frames.z[int(frames.offsets[place]) : int(frames.offsets[place + 1])]
     z = z[: _n_frames(run) + context]
     original = item.audio(codec.sample_rate)[: len(z) * codec.hop]
-    rows, silent = [_write(folder, f"{number}-original", original, codec.sample_rate)], []
+    rows, silent = [write_clip(folder, f"{number}-original", original, codec.sample_rate)], []
     rows[0] |= {"kind": "original", "label": "Original", "note": _both("the recording", rows[0])}
     for sound in _sounds(run, z):
         audio = _heard(codec, sound, frames, context)
         if isinstance(audio, str):
             silent.append(f"{sound.label}: {audio}")
             continue
-        row = _write(folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate)
+        row = write_clip(folder, f"{number}-{sound.kind}-{sound.label}".replace(" ", "_"), audio, codec.sample_rate)
         rows.append(row | {"kind": sound.kind, "label": sound.label, "note": _both(sound.note, row)})
     return [row | {"group": item.id} for row in rows], silent
 
@@ -148,17 +149,3 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
         latents = torch.cat([context, rolled.latents[0].cpu()])
         found.append(_Sound(kind, label, latents, f"{step} steps after a true context"))
     return found
-
-
-def _write(folder: Path, name: str, audio: Float[Tensor, " T"], sample_rate: int) -> dict[str, object]:
-    path = folder / f"{name.translate(str.maketrans('×', 'x', ',%'))}.flac"
-    peak = float(audio.abs().max())
-    if peak > 1:  # rather quieter than clipped
-        audio = audio / peak
-    write_audio(path, audio, sample_rate)
-    return {
-        "note": f"turned down by {20 * log10(peak):.1f} dB to fit" if peak > 1 else "",
-        "file": path.name,
-        "seconds": round(len(audio) / sample_rate, 3),
-        "rms_db": round(float(rms_db(audio)), 2),
-    }

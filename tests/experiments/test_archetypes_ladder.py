@@ -1,16 +1,16 @@
 """Archetypes on worlds whose answer is known: planted and foretold, planted and not foretold, correlated noise."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.config import make_config
 from audio_engram.data.planted import Archetypes
 from audio_engram.data.processes import World
 from audio_engram.distributions import VonMisesFisher
 from audio_engram.experiments.archetypes import archetypes
+from audio_engram.listening import listen
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 
@@ -119,9 +119,32 @@ def test_prototypes_are_unit_directions_near_the_planted_ones(planted):
     nearest = (truth @ found["directions"].T).amax(1)
     # The components that are left out take about a tenth of a direction's square.
     assert float(nearest.quantile(0.1)) > 0.85
-    described = json.loads((run.folder / "archetypes.json").read_text())
-    assert len(described) == 64
-    assert sum(one["size"] for one in described) > 0
+
+
+def test_the_map_is_that_of_the_centroids(planted):
+    run, _, _, _ = planted
+    shown = ArchetypeMap.model_validate_json((run.folder / "archetypes.json").read_text())
+    kept = load_file(run.folder / "prototypes/k64.safetensors")
+    sizes = torch.tensor([one.size for one in shown.archetypes])
+    torch.testing.assert_close(sizes / sizes.sum(), kept["share"])
+    assert {data: len(some) for data, some in shown.null_sizes.items()} == {"gaussian": 64, "random_pairs": 64}
+    # A random frame of the same speaker may be the one that was left, and then there is no direction.
+    assert all(sum(some) == pytest.approx(int(sizes.sum()), rel=0.02) for some in shown.null_sizes.values())
+    # Distances in the plane are those between centroids, but for what the plane does not hold.
+    flat = torch.tensor([(one.x, one.y) for one in shown.archetypes], dtype=torch.float64)
+    whole = kept["directions"].double() - kept["directions"].double().mean(0)
+    assert float(flat.square().sum() / whole.square().sum()) == pytest.approx(shown.plane, rel=1e-4)
+    assert float(torch.linalg.svdvals(whole)[:2].square().sum()) == pytest.approx(float(flat.square().sum()), rel=1e-4)
+    assert bool((torch.cdist(flat, flat) <= torch.cdist(whole, whole) + 1e-5).all())
+
+
+def test_a_world_has_nothing_to_hear(planted):
+    run, _, _, _ = planted
+    shown = ArchetypeMap.model_validate_json((run.folder / "archetypes.json").read_text())
+    assert {(one.heard, one.nearest) for one in shown.archetypes} == {("", ())}
+    assert shown.average_flux is None
+    assert listen(run) == []
+    assert not (run.folder / "audio").exists()
 
 
 def test_what_cannot_be_clustered_is_said(tmp_path):

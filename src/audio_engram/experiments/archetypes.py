@@ -63,7 +63,7 @@ def archetypes(run: Run) -> Outcome:
         found = _found_k(judged)
         shown = int(found.value or judged[-1].real.k)
         outcome.measurements += [found, *_state_conditioned(kinds["real"], judged, shown)]
-        keep_prototypes(run, kinds["real"].space, {one.real.k: one.real for one in judged}, shown)
+        keep_prototypes(run, {one.real.k: [one.real, *one.nulls] for one in judged}, shown)
         outcome.findings.append(_judge(judged, found))
     return outcome
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
+from audio_engram import numbers
+from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
 from audio_engram.report.bars import Row, dot_panel
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
+from audio_engram.report.maps import HEIGHT as MAP_HEIGHT
+from audio_engram.report.maps import map_caption, maps
 from audio_engram.report.series import Curve, Style
 from audio_engram.report.tables import Table, shown
 
@@ -89,20 +93,64 @@ def archetypes(records: Measurements, name: str) -> list[Figure]:
     along = Measurements(_at_k(r) for r in records if r.model.startswith("K = ") and r.split == "test")
     drawn: list[Drawn] = []
     tight = [_curve(along, "tightness", data, _of(data), LOOKS[data]) for data in ("real", "gaussian", "random_pairs")]
-    drawn += _panel("Tightness", f"{name}-tightness", tight, 0.75)
+    drawn += _panel("Tightness", f"{name}-tightness", [*null_band(tight[1:]), *tight], 0.75)
     looks = (LOOKS["real"], Style("magnitude", "P", "dotted"), Style("muted", "X"), LOOKS["random_pairs"])
     told = [
         _curve(along, metric, data, words.of_data(words.metric(metric).label, data), look)
         for (metric, data), look in zip(MEMBERSHIP, looks, strict=True)
     ]
-    drawn += _panel("Membership foretold from contexts", f"{name}-membership", told, 0.6)
+    drawn += _panel("Membership foretold from contexts", f"{name}-membership", [*null_band(told[2:]), *told], 0.6)
     heard = [_curve(along, metric, "real", words.metric(metric).label, look) for metric, look in HEARD.items()]
     drawn += _panel("What is heard, explained (η²)", f"{name}-heard", heard, None)
     caption = (
         f"Clusters of directions by their number K, on held-out speakers. {INTERVALS} Dashed lines are the thresholds; "
-        "an archetype is what lies above both nulls."
+        "an archetype is what lies above the grey band of the nulls: for tightness both of them, for membership random "
+        "pairs and the most frequent cluster."
     )
     return figure(caption, drawn)
+
+
+def archetypes_shown(found: ArchetypeMap, name: str) -> list[Figure]:
+    """Sizes of the clusters of one K, and the maps of their centroids."""
+    sizes = {"real": [a.size for a in found.archetypes]} | found.null_sizes
+    curves = [_sorted(data, LOOKS[data]._replace(marker=""), some) for data, some in sizes.items() if data in LOOKS]
+    k = len(found.archetypes)
+    look = Look("step", guides=((1.0, "equal sizes"),), x_label="clusters, largest first", height=MAP_HEIGHT)
+    drawn: list[Drawn] = [
+        (line_panel(f"Sizes of K = {k} clusters over their mean", f"{name}-sizes", curves, look), curves)
+    ]
+    caption = (
+        f"The archetypes of K = {k}. Sizes: training increments in each cluster, over what each would have if all were "
+        f"alike; the largest has {numbers.count(max(sizes['real']))}. "
+    )
+    return figure(caption + map_caption(found), drawn + [(panel, []) for panel in maps(found)])
+
+
+def _sorted(data: str, style: Style, sizes: Sequence[int]) -> Curve:
+    """Cluster sizes in the shape that curves are drawn from; `step` is the rank."""
+    mean = max(1, sum(sizes)) / max(1, len(sizes))
+    records = (
+        Measurement(experiment="archetypes", model="", metric="size", value=size / mean, step=rank)
+        for rank, size in enumerate(sorted(sizes, reverse=True), 1)
+    )
+    return Curve(_of(data), style, tuple(records))
+
+
+def null_band(nulls: Sequence[Curve]) -> list[Curve]:
+    """From the lowest to the highest that nulls reach at each K, with their intervals."""
+    by_k: dict[int, list[Measurement]] = {}
+    for record in (r for curve in nulls for r in curve.records if r.value is not None):
+        by_k.setdefault(record.lag, []).append(record)
+    records = tuple(
+        max(some, key=lambda r: r.value or 0.0).model_copy(
+            update={
+                "low": min(v for r in some for v in (r.value, r.low) if v is not None),
+                "high": max(v for r in some for v in (r.value, r.high) if v is not None),
+            }
+        )
+        for _, some in sorted(by_k.items())
+    )
+    return [Curve("band of the nulls", Style("ceiling", "", "none"), records)] if records else []
 
 
 def archetype_tables(records: Measurements) -> list[Table]:

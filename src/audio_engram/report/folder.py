@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from audio_engram.archetype_map import FILE as ARCHETYPES
+from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.decision import Decision
 from audio_engram.errors import DataError, UsageError
 from audio_engram.measurements import Measurement, Measurements
@@ -89,6 +91,7 @@ class Clip(_Open):
     seconds: float
     rms_db: float | None = None
     note: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class RunFolder:
     provenance: Provenance
     training: dict[str, list[Epoch]]
     clips: list[Clip]
+    archetypes: ArchetypeMap | None
 
 
 def read_run(path: Path) -> RunFolder:
@@ -121,6 +125,7 @@ def read_run(path: Path) -> RunFolder:
         provenance=_required(path, "provenance.json", Provenance.model_validate_json),
         training=_optional(path, "training.json", TypeAdapter(dict[str, list[Epoch]]).validate_json, {}),
         clips=_optional(path, "audio/index.json", TypeAdapter(list[Clip]).validate_json, []),
+        archetypes=_optional(path, ARCHETYPES, ArchetypeMap.model_validate_json, None),
     )
 
 

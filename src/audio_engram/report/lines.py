@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
-from audio_engram.report.panels import Panel, axes, color, to_svg
+from audio_engram.report.panels import HEIGHT, Panel, axes, color, to_svg
 from audio_engram.report.series import Curve
 
 DASHES = {
@@ -35,6 +35,7 @@ class Look:
     marks: tuple[float, ...] = ()
     limits: tuple[float, float] | None = None
     x_label: str = ""
+    height: float = HEIGHT
 
     @property
     def runs_along(self) -> str:
@@ -44,7 +45,7 @@ class Look:
 
 def line_panel(title: str, name: str, drawn: Sequence[Curve], look: Look) -> Panel:
     """A panel of curves; `name` is unique on the page."""
-    with axes() as on:
+    with axes(height=look.height) as on:
         _scale_y(on, [v for c in drawn for v in _values(c)], look.scale)
         for low, high in look.bands:
             on.axhspan(low, high, color=color("threshold"), alpha=0.1, linewidth=0)

@@ -59,7 +59,7 @@ def render(run: RunFolder) -> str:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     script = asset("filter.js")
-    found = sections(run.decision, run.measurements)
+    found = sections(run.decision, run.measurements, run.archetypes)
     audio = _groups(run)
     training = figures.training(run.training)
     return {
@@ -77,6 +77,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "sections": found,
         "training": training,
         "audio": audio,
+        "played": _played(run.clips),
         "glossary": words.GLOSSARY,
         "metrics": [m for m in words.METRICS.values() if m.meaning],
         "download": _download(run.measurements),
@@ -126,20 +127,27 @@ def _priors(decision: Decision) -> Table | None:
     return Table("Hypotheses with the probability given beforehand.", columns, rows) if rows else None
 
 
-def _groups(run: RunFolder) -> list[tuple[str, list[dict[str, str]]]]:
-    groups: dict[str, list[dict[str, str]]] = {}
+def _groups(run: RunFolder) -> list[tuple[str, list[dict[str, Any]]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
     for clip in run.clips:
         groups.setdefault(clip.group, []).append(_clip(run.path, clip))
     return list(groups.items())
 
 
-def _clip(path: Path, clip: Clip) -> dict[str, str]:
+def _played(clips: Iterable[Clip]) -> list[str]:
+    """What is to be said of the kinds of sound that there are."""
+    kinds = {clip.kind for clip in clips}
+    return [said for kind, said in words.SOUNDS.items() if kind in kinds]
+
+
+def _clip(path: Path, clip: Clip) -> dict[str, Any]:
     level = "" if clip.rms_db is None else f" · {numbers.MINUS if clip.rms_db < 0 else ''}{abs(clip.rms_db):.1f} dB RMS"
     return {
         "label": clip.label,
         "kind": clip.kind,
         "facts": f"{clip.seconds:.1f} s{level}",
         "note": clip.note,
+        "parts": clip.parts,
         "uri": audio_uri(path, clip),
     }
 

@@ -1,12 +1,13 @@
 """What stands in the section of each experiment: its findings, figures and tables."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.decision import Decision, Finding
 from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
-from audio_engram.report.clusters import archetype_tables, structure_tables
+from audio_engram.report.clusters import archetype_tables, archetypes_shown, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.figure import Figure
 from audio_engram.report.tables import Table
@@ -44,12 +45,22 @@ class Section:
     parts: tuple[Part, ...]
 
 
-def sections(decision: Decision, measured: Measurements) -> list[Section]:
+def sections(decision: Decision, measured: Measurements, archetypes: ArchetypeMap | None = None) -> list[Section]:
     """A section for each experiment that was measured or judged, in the order of the ladder."""
     names = {r.experiment for r in measured} | {f.criterion.experiment for f in decision.findings}
     known = list(words.EXPERIMENTS)
     ordered = sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
-    return [_section(name, index, decision, measured) for index, name in enumerate(ordered)]
+    found = {name: _section(name, index, decision, measured) for index, name in enumerate(ordered)}
+    if archetypes is not None and "archetypes" in found:
+        found["archetypes"] = _mapped(found["archetypes"], archetypes)
+    return list(found.values())
+
+
+def _mapped(section: Section, archetypes: ArchetypeMap) -> Section:
+    """The section with the figures of the archetypes that are shown after those along K."""
+    first, *rest = section.parts or (Part("", (), (), ()),)
+    drawn = archetypes_shown(archetypes, section.name)
+    return replace(section, parts=(replace(first, figures=(*first.figures, *drawn)), *rest))
 
 
 def _section(name: str, index: int, decision: Decision, measured: Measurements) -> Section:

@@ -119,6 +119,15 @@ EXPERIMENTS = {
     "two_stage": Experiment("Two stages", "Can magnitudes be filled in afterwards?", ""),
 }
 
+SOUNDS = {
+    "round_trip": "What cosines against one true future cannot tell. The codec round trip is the best any model can "
+    "sound.",
+    "archetype": "An archetype is played as the held-out increments nearest to its centroid, ten at most and one of "
+    "each speaker, one after another; each stands in the middle of 0.8 s of its recording. If an archetype is a thing "
+    "that is heard, all clips of it change alike in their middle. Played are the largest, those that are met most "
+    "often, so that none was chosen for how it sounds.",
+}
+
 VERDICTS = {
     "pass": "the whole interval is on the good side of the threshold",
     "fail": "the whole interval is on the bad side of the threshold",
