@@ -244,14 +244,16 @@ def test_the_early_check_refuses_only_what_is_too_short(engram, speech, steps):
     assert code == 0 or "test split: no utterance has 26 frames" in err[-1]
 
 
-def test_utterances_that_fill_no_latent_are_counted_and_named(engram, speech):
-    words = [*AUDIO, *SMALL, "--set", "codec.stack=12"]
+def test_utterances_that_fill_no_latent_are_counted_and_named(engram):
+    words = ["--device", "cpu", "--latents", "arrays", "--out", "out", *SMALL]
+    words += ["--set", "codec.frame_rate=12.5", "--set", "codec.stack=12"]
     for speaker in range(6):
-        write(f"speech/s{speaker}/a.wav", noise(6, speaker))
-    write("speech/s2/short.wav", noise(0.8, 8))
+        Path(f"arrays/s{speaker}").mkdir(parents=True)
+        np.save(f"arrays/s{speaker}/a.npy", np.random.default_rng(speaker).normal(size=(96, 2)))
+    np.save("arrays/s2/short.npy", np.random.default_rng(8).normal(size=(11, 2)))
     code, _, err = engram("run", *words, "--experiments", "predictability")
     assert code == 0, err
-    line = "1 of 7 utterances are shorter than one latent and left out (s2/short.wav): lower codec.stack."
+    line = "1 of 7 utterances are shorter than one latent and left out (s2/short.npy): lower codec.stack."
     assert err.count(line) == 1
     assert line in Path("out/decision.json").read_text()
     assert line in Path("out/report.html").read_text()
