@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +63,13 @@ def test_with_every_extra_nothing_is_missing(
     versions |= {extra.package: "99" for extra in EXTRAS.values()}
     assert cli.main(["doctor"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing is missing."
+
+
+def test_every_runtime_dependency_is_asked_for() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    named = {re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]}
+    assert set(doctor.NEEDED) == named
+    assert len(doctor.NEEDED) == len(named)
 
 
 def test_what_is_missing_is_counted_in_english(

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from audio_engram.extras import EXTRAS, installed, lacking, remedy
 
-NEEDED = ("torch", "numpy", "scipy", "soundfile", "soxr", "safetensors", "pydantic", "jinja2", "matplotlib")
+NEEDED = (
+    *("torch", "numpy", "scipy", "scikit-learn", "soundfile", "soxr", "safetensors", "pydantic"),
+    *("jinja2", "markupsafe", "matplotlib", "jaxtyping", "tomli_w", "tqdm"),
+)
+"""What pyproject.toml depends on."""
 MIN_FREE = 2 * 2**30
 
 
