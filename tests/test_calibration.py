@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import binomtest
 
 from audio_engram import calibration, cli
-from audio_engram.calibration import PLAN, Row, Trial, carry_out, plan_of, read_trial, summary, wilson
+from audio_engram.calibration import Trial, calibrate, carry_out, plan_of, read_trial, summary, wilson
+from audio_engram.calibration_plan import PLAN, Row
 from audio_engram.data.worlds import WORLDS, world
 from audio_engram.decision import Criterion, Finding
 from audio_engram.errors import DataError, UsageError
@@ -93,14 +94,56 @@ def test_analytic_figures_are_compared_with_the_models(tmp_path):
         Measurement(experiment="predictability", model=m, metric="delta_nll", value=v, low=v - 1, high=v + 1)
         for m, v in (("mdn", -15.0), ("vmf", -14.0))
     ]
+    told += [told[0].model_copy(update={"lag": 2, "value": 0.0})]  # judged elsewhere
     keep(tmp_path, row, 0, "pass", told, [("delta_nll", -15.6), ("innovation_cosine", 0.9)])
     _, recovered = summary(tmp_path, 1, [row])
     assert [(one.figure, one.coverage) for one in recovered] == [("delta_nll, mdn", 1.0), ("delta_nll, vmf", 0.0)]
+    assert recovered[0].n == 1
+
+
+def test_magnitude_is_compared_at_the_lag_where_it_is_judged(tmp_path):
+    row = Row("magnitude", "strides", False)
+    told = [
+        Measurement(experiment="magnitude", model="vmf", metric="magnitude_r2", value=v, low=v - 0.1, high=v, lag=lag)
+        for lag, v in ((1, 0.9), (2, 0.8))
+    ]
+    keep(tmp_path, row, 0, "pass", told, [("magnitude_r2", 0.79)])
+    _, (recovered,) = summary(tmp_path, 1, [row])
+    assert (recovered.figure, recovered.mean, recovered.coverage) == ("magnitude_r2, vmf", 0.8, 1.0)
+
+
+@pytest.mark.slow
+def test_a_trial_keeps_what_its_world_says_at_the_lag_where_it_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "SPEAKERS", 16)
+    monkeypatch.setattr("audio_engram.data.processes.World.frames", 60)
+    monkeypatch.setitem(calibration.SETTINGS["train"], "epochs", 1)
+    (tmp_path / "trials").mkdir()
+    trial = Trial(Row("magnitude", "strides", False), 0)
+    carry_out(tmp_path, trial)
+    kept = read_trial(tmp_path, trial)
+    known = {a.metric: a.value for a in world("world:strides").analytic((2,))}
+    assert kept.analytic == [("magnitude_r2", pytest.approx(known["magnitude_r2"]))]
+    (measured,) = [m for m in kept.measurements if (m.model, m.lag, m.metric) == ("vmf", 2, "magnitude_r2")]
+    assert measured.n_frames == 6 * 2 * (60 - 8 - 1)  # 6 of 16 speakers, two utterances of 60 frames each
+
+
+def test_trials_of_other_settings_are_not_mixed(tmp_path, monkeypatch):
+    calibrate(tmp_path, 1, 1, print, [])
+    calibrate(tmp_path, 1, 1, print, [])
+    monkeypatch.setattr(calibration, "SPEAKERS", 16)
+    with pytest.raises(UsageError, match=r"holds trials of other settings: use --overwrite"):
+        calibrate(tmp_path, 1, 1, print, [])
+    (tmp_path / "trials/settings.json").unlink()
+    calibrate(tmp_path, 1, 1, print, [])
+    (tmp_path / "trials/settings.json").unlink()
+    keep(tmp_path, NULL, 0, "fail")  # of a time when settings were not kept
+    with pytest.raises(UsageError, match="other settings"):
+        calibrate(tmp_path, 1, 1, print, [])
 
 
 @pytest.mark.slow
 def test_a_trial_is_kept_alone_and_is_the_same_from_the_same_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "SPEAKERS", 16)
+    monkeypatch.setitem(calibration.OTHER_SIZES, "archetypes", (16, 3))
     monkeypatch.setattr("audio_engram.data.processes.World.frames", 200)
     (tmp_path / "trials").mkdir()
     trial = Trial(Row("archetypes", "correlated", True), 3)
@@ -119,6 +162,8 @@ def test_kept_trials_are_not_done_again_and_the_page_tells_who_was_fooled(tmp_pa
     for row in rows:
         for seed in range(2):
             keep(tmp_path / "out", row, seed, "fail" if row.null else "pass")
+    settings = tmp_path / "out/trials/settings.json"
+    settings.write_text(calibration._made_with())
     words = ["calibrate", "--only", "structure", "--seeds", "2", "--out", "out"]
     assert cli.main(words) == 0
     told = capsys.readouterr()
@@ -148,7 +193,7 @@ def test_bad_calls_are_one_line(tmp_path, monkeypatch, capsys):
         assert cli.main(["calibrate", *words]) == 2
         assert capsys.readouterr().err.startswith(f"engram: {line}")
     with pytest.raises(UsageError):
-        plan_of(["structure", "injection"])
+        plan_of(["structure", "smoothing"])
     keep(tmp_path, NULL, 0, "fail")
     (tmp_path / "trials/structure-noise-0000.json").write_text("{")
     with pytest.raises(DataError, match=r"structure-noise-0000\.json: damaged .*delete it and calibrate again"):

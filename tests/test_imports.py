@@ -23,7 +23,7 @@ RANKS = (
     ("data",),
     ("dynamics", "score"),
     ("forcing", "rollout"),
-    ("estimators", "losses", "train"),
+    ("adversary", "estimators", "losses", "train"),
     (
         *("metrics", "pitch", "acoustics", "seeding", "clustering", "breathing", "archetypes", "membership"),
         *("numbers", "statistics", "measurements", "decision", "tree", "archetype_map", "clips"),
@@ -33,7 +33,7 @@ RANKS = (
     ("run_folder", "source", "runs", "caveats"),
     ("scale",),
     ("experiments",),
-    ("archetype_sounds", "listening", "calibration"),
+    ("archetype_sounds", "listening", "calibration_plan", "calibration"),
     ("report",),
     ("pipeline",),
     ("commands", "cli", "doctor", "__main__"),

@@ -6,10 +6,11 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 
 from audio_engram.data.manifest import read_manifest
 from audio_engram.data.planted import Archetypes
+from audio_engram.data.polar_worlds import Headings, Strides
 from audio_engram.data.processes import AR, Noise, Shuffled, expected_cosine
 from audio_engram.data.worlds import WORLDS, world, write_world
 from audio_engram.errors import UsageError
@@ -192,6 +193,72 @@ def test_shuffled_keeps_speaker_and_loudness_and_loses_order():
     assert abs(float((z[1:] * z[:-1]).mean() / z.square().mean())) < 0.02
     assert process.analytic(LAGS) == []
     assert not torch.allclose(means.mean(0), process.utterance(torch.Generator().manual_seed(0), 8).mean(0))
+
+
+@pytest.fixture(scope="module", params=[Headings, Strides])
+def polar(request):
+    """A world of one half of an increment, 60,000 of its frames, and its increments by direction and log magnitude."""
+    process = request.param()
+    process.frames = 60_000
+    z = process.utterance(torch.Generator().manual_seed(0), 0).double().numpy()
+    delta = np.diff(z, axis=0)
+    length = np.linalg.norm(delta, axis=1)
+    return process, z, delta / length[:, None], np.log(length)
+
+
+def r2_given(x, y):
+    """Of y, by a polynomial in x."""
+    return 1 - ((y - np.polynomial.Polynomial.fit(x, y, 7)(x)) ** 2).mean() / y.var()
+
+
+# 60,000 frames; shares of variance and cosines have deviations under 0.002, with the correlation of `strides` over some
+# 40 frames under 0.006. The seed is fixed.
+def test_half_of_an_increment_is_told_as_the_world_says(polar):
+    process, z, direction, log_m = polar
+    known = analytic(process)
+    towards = np.stack([process.heading(one) for one in z[:-1]]) if isinstance(process, Headings) else -z[:-1]
+    towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+    assert (towards * direction).sum(1).mean() == pytest.approx(known["direction_cosine", "truth", 1], abs=0.005)
+    far = np.log(np.linalg.norm(z, axis=1))
+    for lag in LAGS:
+        expected = known["magnitude_r2", "truth", lag]
+        assert r2_given(far[: len(far) - lag], log_m[lag - 1 :]) == pytest.approx(expected, abs=0.015)
+        if isinstance(process, Strides) and lag > 1:
+            assert (towards[: len(z) - lag] * direction[lag - 1 :]).sum(1).mean() == pytest.approx(0, abs=0.005)
+            assert known["direction_cosine", "truth", lag] == 0
+    assert (known["magnitude_r2", "truth", 2] > 0.5) == isinstance(process, Strides)
+
+
+def test_the_likelihood_of_the_polar_worlds_is_that_of_their_frames(polar):
+    # Densities written out once more: of `headings` direction and magnitude of the increment, of `strides` those of
+    # the frame. A frame's NLL has a deviation under 3 nats: 0.012 in the mean, 0.05 with correlation.
+    process, z, direction, log_m = polar
+    known, d = analytic(process), process.dim
+    delta = np.diff(z, axis=0)
+    if isinstance(process, Headings):
+        towards = np.stack([process.heading(one) for one in z[:-1]])
+        kappa = process.concentration
+        log_c = (d / 2 - 1) * log(kappa) - d / 2 * log(2 * pi) - log(float(mpmath.besseli(d / 2 - 1, kappa)))
+        nll = -(log_c + kappa * (towards * direction).sum(1)) + (d - 1) * log_m
+        nll -= norm(process.log_magnitude, process.log_spread).logpdf(log_m) - log_m
+    else:
+        far = np.log(np.linalg.norm(z, axis=1))
+        spread = process.log_spread * sqrt(1 - process.memory**2)
+        area = float(2 * mpmath.pi ** (d / 2) / mpmath.gamma(d / 2))
+        nll = log(area) + (d - 1) * far[1:] - norm(process.memory * far[:-1], spread).logpdf(far[1:]) + far[1:]
+        state = norm(0, z.std()).logpdf(z[1:]).sum(1)
+        excess = known["delta_nll_excess", "truth", 1]
+        assert nll.mean() + state.mean() == pytest.approx(excess, abs=0.1)
+    increment = norm(0, delta.std()).logpdf(delta).sum(1)
+    assert nll.mean() + increment.mean() == pytest.approx(known["delta_nll", "truth", 1], abs=0.1)
+
+
+def test_headings_stay_bounded_and_alike_in_all_dimensions(polar):
+    process, z, _, _ = polar
+    if isinstance(process, Headings):
+        assert z.std(0) == pytest.approx(np.full(process.dim, z.std()), rel=0.05)
+        halves = [np.square(half).sum(1).mean() for half in np.split(z, 2)]
+        assert halves[0] == pytest.approx(halves[1], rel=0.03)
 
 
 @pytest.mark.parametrize("name", sorted(WORLDS))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from scipy.stats import norm
 
+from audio_engram.calibration_plan import JUDGED_AT, OTHER_SIZES, PLAN, SETTINGS, SPEAKERS, TRUTHS, UTTERANCES, Row
 from audio_engram.config import make_config
 from audio_engram.data.publish import make_folder, publish_text
 from audio_engram.decision import Finding
@@ -23,58 +24,7 @@ from audio_engram.measurements import Measurement
 from audio_engram.runs import Run
 
 ALLOWED = 0.05
-SPEAKERS = 40
-TRIALS = "trials"
-SETTINGS: dict[str, Any] = {
-    "device": "cpu",
-    "data": {"test": 0.4},
-    "model": {"width": 64, "components": 2},
-    "train": {"epochs": 12, "batch_size": 1024, "learning_rate": 2e-3, "precision": "float32"},
-    "experiments": {
-        "lags": [1],
-        "surrogate_lags": [1],
-        "ceiling_lags": [1],
-        "structure_lags": [1, 2],
-        "archetype_counts": [32, 64, 128],
-        "resamples": 1000,
-    },
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """An experiment on a world; in a null world there is nothing that may pass."""
-
-    experiment: str
-    world: str
-    null: bool
-
-
-PLAN = (
-    Row("predictability", "ar", False),
-    Row("predictability", "noise", True),
-    Row("predictability", "correlated", True),
-    Row("predictability", "shuffled", True),
-    Row("magnitude", "noise", True),
-    Row("structure", "regimes", False),
-    Row("structure", "noise", True),
-    Row("structure", "resonance", True),
-    Row("structure", "correlated", True),
-    Row("archetypes", "chained", False),
-    Row("archetypes", "archetypes", True),
-    Row("archetypes", "noise", True),
-    Row("archetypes", "correlated", True),
-)
-"""`archetypes` is a null world of its experiment: its directions exist, but no context foretells them."""
-
-TRUTHS: dict[tuple[str, str], tuple[tuple[dict[str, Any], float], ...]] = {
-    ("archetypes", "chained"): (
-        ({"metric": "found_k"}, 64.0),
-        ({"metric": "membership_accuracy", "model": "K = 64", "data": "real"}, 1 - 0.05 * 63 / 64),
-    ),
-    ("archetypes", "archetypes"): (({"metric": "found_k"}, 64.0),),
-}
-"""What is known besides the analytic figures of a world. The accuracy is what the best classifier reaches."""
+TRIALS, MADE_WITH = "trials", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -94,11 +44,12 @@ def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], p
     """Carry out the trials that have no outcome in `folder`/trials yet, several at a time.
 
     Raises:
-        DataError: a kept outcome cannot be read.
+        UsageError: the folder holds trials of other settings.
     """
     trials = [Trial(row, seed) for seed in range(seeds) for row in plan]
-    todo = [trial for trial in trials if not _file(folder, trial).exists()]
     make_folder(folder / TRIALS)
+    _claim(folder)
+    todo = [trial for trial in trials if not _file(folder, trial).exists()]
     done = len(trials) - len(todo)
     log(f"calibrate: {done} of {len(trials)} trials are there")
     # Fresh processes: a fork of one that has used PyTorch's threads may hang.
@@ -115,19 +66,35 @@ def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], p
 def carry_out(folder: Path, trial: Trial) -> None:
     """Run one experiment on one world in a folder that is thrown away, and keep what it measured and judged."""
     with TemporaryDirectory(prefix="engram-", dir=folder) as temporary:
-        data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{SPEAKERS}"}
+        speakers, utterances = OTHER_SIZES.get(trial.row.experiment, (SPEAKERS, UTTERANCES))
+        data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{speakers}"}
         run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
+        assert run.world is not None
+        run.world.utterances_per_speaker = utterances
         outcome = EXPERIMENTS[trial.row.experiment](run)
-        if run.world is not None and trial.row.experiment == "predictability":
-            truths = [(a.metric, a.value) for a in run.world.analytic((1,)) if a.model == "truth"]
-        else:
-            truths = []
+        known = (m for m in outcome.measurements if m.mode == "analytic" and m.model == "truth")
+        lag = JUDGED_AT.get(trial.row.experiment)
+        truths = [(m.metric.removesuffix("_analytic"), m.value) for m in known if m.lag == lag]
     kept = {
         "measurements": [m.model_dump(exclude_defaults=True) for m in outcome.measurements],
         "findings": [f.model_dump() for f in outcome.findings],
         "analytic": truths,
     }
     publish_text(_file(folder, trial), json.dumps(kept) + "\n")
+
+
+def _claim(folder: Path) -> None:
+    """Refuse to mix outcomes of other settings with those to come."""
+    path = folder / TRIALS / MADE_WITH
+    others = path.read_text() != _made_with() if path.exists() else any(path.parent.glob("*.json"))
+    if others:
+        raise UsageError(f"--out {folder}: holds trials of other settings: use --overwrite or another --out")
+    publish_text(path, _made_with())
+
+
+def _made_with() -> str:
+    sizes = {"": (SPEAKERS, UTTERANCES)} | OTHER_SIZES
+    return json.dumps({"settings": SETTINGS, "speakers and utterances": sizes}, indent=1) + "\n"
 
 
 def clear(folder: Path) -> None:
@@ -220,8 +187,9 @@ def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[
 def _recovered(row: Row, kept: list[Kept]) -> list[Recovered]:
     known = list(TRUTHS.get((row.experiment, row.world), ()))
     for metric, truth in kept[0].analytic:
-        models = ("mdn", "vmf") if metric == "delta_nll" else ("vmf",)
-        known += [({"metric": metric, "model": m, "data": "real", "lag": 1}, truth) for m in models]
+        models = ("mdn", "vmf") if metric in ("delta_nll", "magnitude_r2") else ("vmf",)
+        lag = JUDGED_AT[row.experiment]
+        known += [({"metric": metric, "model": m, "data": "real", "lag": lag}, truth) for m in models]
     found = [_compared(row, what, truth, kept) for what, truth in known]
     return [one for one in found if one is not None]
 

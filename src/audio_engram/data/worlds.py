@@ -3,6 +3,8 @@
 `ar`         rotating linear-Gaussian process: ΔNLL, cosine and rollout decay are known at every lag
 `archetypes` increments along planted directions with log-normal magnitudes
 `chained`    the same directions, each followed by the next: foretold by contexts
+`headings`   directions are foretold, magnitudes are not: cosine and ΔNLL are known
+`strides`    magnitudes are foretold, directions are not but for regression to the mean: R² of log m is known
 `regimes`    states that follow one another, which clusters of contexts find and no linear rule does
 `correlated` a Gaussian process with few axes: nothing to find but its covariance
 `noise`      independent Gaussian frames: nothing to find
@@ -15,12 +17,13 @@ from pathlib import Path
 
 from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
 from audio_engram.data.planted import Archetypes, Chained, Correlated, Regimes
+from audio_engram.data.polar_worlds import Headings, Strides
 from audio_engram.data.processes import AR, Noise, Resonance, Shuffled, World
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import UsageError
 
 WORLDS: dict[str, type[World]] = {
-    w.name: w for w in (AR, Archetypes, Chained, Correlated, Noise, Regimes, Resonance, Shuffled)
+    w.name: w for w in (AR, Archetypes, Chained, Correlated, Headings, Noise, Regimes, Resonance, Shuffled, Strides)
 }
 
 

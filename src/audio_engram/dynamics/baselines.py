@@ -4,12 +4,14 @@ All are diagonal Gaussians over the increment whose mean is linear, per dimensio
 frame of the context and the mean of the utterance's other frames. They are fitted in closed form.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audio_engram.data.frames import Frames
 from audio_engram.data.windows import Windows
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.errors import UsageError
@@ -95,3 +97,29 @@ def _moments(windows: Windows, fixed_last: float | None) -> _Moments:
     for total in (moments.xx, moments.xy, moments.yy):
         total /= max(count, 1)
     return moments
+
+
+def autoregressed(frames: Frames, seed: int) -> Frames:
+    """The surrogate of whose order diagonal AR(1) tells all: its residuals in random order, put together again.
+
+    One coefficient per dimension, fitted on training frames around the means of their utterances. Residuals are
+    shuffled within their utterance, all dimensions alike, so that their density, the first frames, who speaks and how
+    loud stay as they were (the residual bootstrap; Efron & Tibshirani 1993, section 8.5).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    utterance, starts, lengths = frames.utterance, frames.offsets[:-1], frames.offsets.diff()
+    mean = torch.zeros(len(starts), frames.dim, dtype=torch.float64).index_add(0, utterance, frames.z.double())
+    mean = (mean / lengths.unsqueeze(1)).float()[utterance]
+    z = frames.z - mean
+    previous = z.roll(1, 0)
+    previous[starts] = 0.0
+    train = frames.in_split("train")
+    a = (previous * z)[train].sum(0, dtype=torch.float64) / previous[train].square().sum(0, dtype=torch.float64)
+    residual, a = z - a.float() * previous, a.float()
+    key = utterance + torch.rand(len(z), generator=generator, dtype=torch.float64)
+    key[starts] = utterance[starts].double()
+    z = residual[key.argsort(stable=True)]
+    for step in range(1, int(lengths.max())):
+        place = starts[lengths > step] + step
+        z[place] += a * z[place - 1]
+    return replace(frames, z=z + mean)

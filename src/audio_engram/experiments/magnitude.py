@@ -5,6 +5,7 @@ from torch import Tensor
 
 from audio_engram.data.windows import Windows
 from audio_engram.decision import Criterion, Finding
+from audio_engram.experiments.known import analytic
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import Scores, expected_log_magnitude, predictor, score
@@ -36,6 +37,8 @@ def magnitude(run: Run) -> Outcome:
             outcome.measurements += _measure(run, "magnitude", lag, utterance)
     for lag in run.config.experiments.surrogate_lags:
         outcome.measurements += _measure(run, "vmf", lag, data="shuffled_within")
+    known = [] if run.world is None else run.world.analytic(tuple(lags))
+    outcome.measurements += [analytic(run, one, "magnitude") for one in known if one.metric == "magnitude_r2"]
     outcome.findings.append(_judge(outcome.measurements))
     return outcome
 

@@ -87,7 +87,9 @@ METRICS = {
         "Direction cosine beyond raw latents', less what shuffled frames gain by the same smoothing.",
     ),
     "excess_dynamics": Metric(
-        "excess beyond shuffled", "nats/frame", "The excess less that of the same head on frames in random order."
+        "excess beyond AR(1)",
+        "nats/frame",
+        "The excess less that of the same model where AR(1) tells all of the order.",
     ),
     "part_mean_reversion": Metric(
         "mean reversion",

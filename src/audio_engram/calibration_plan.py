@@ -1,0 +1,75 @@
+"""What calibration asks: experiments, worlds, whether there is anything to find, and what is known of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+SPEAKERS, UTTERANCES = 24, 2
+OTHER_SIZES = {"structure": (40, 4), "archetypes": (24, 1)}
+"""`structure` has 256 clusters of contexts, which need 100 frames each; the k-means of `archetypes` cost the most."""
+
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "data": {"test": 0.4},
+    "model": {"width": 64, "components": 2},
+    "train": {"epochs": 12, "batch_size": 512, "learning_rate": 2e-3, "precision": "float32"},
+    "experiments": {
+        "lags": [1],
+        "surrogate_lags": [1],
+        "ceiling_lags": [1, 8],
+        "structure_lags": [1, 2],
+        "archetype_counts": [32, 64, 80],
+        "steps": 8,
+        "unrolls": [8],
+        "unroll_epochs": 3,
+        "resamples": 1000,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment on a world; in a null world there is nothing that may pass."""
+
+    experiment: str
+    world: str
+    null: bool
+
+
+PLAN = (
+    Row("predictability", "ar", False),
+    Row("predictability", "noise", True),
+    Row("predictability", "correlated", True),
+    Row("predictability", "shuffled", True),
+    Row("predictability", "headings", False),
+    Row("predictability", "strides", False),
+    Row("magnitude", "strides", False),
+    Row("magnitude", "headings", True),
+    Row("magnitude", "noise", True),
+    Row("factorisation", "ar", False),
+    Row("factorisation", "noise", True),
+    Row("injection", "ar", False),
+    Row("injection", "noise", True),
+    Row("injection", "correlated", True),
+    Row("structure", "regimes", False),
+    Row("structure", "noise", True),
+    Row("structure", "resonance", True),
+    Row("structure", "correlated", True),
+    Row("archetypes", "chained", False),
+    Row("archetypes", "archetypes", True),
+    Row("archetypes", "noise", True),
+    Row("archetypes", "correlated", True),
+)
+"""`archetypes` is a null world of its experiment: its directions exist, but no context foretells them. `headings` is
+one of `magnitude`: contexts foretell directions alone."""
+
+JUDGED_AT = {"predictability": 1, "magnitude": 2}
+"""The lag at which an experiment is judged, and its figures compared with what the world says of them."""
+
+TRUTHS: dict[tuple[str, str], tuple[tuple[dict[str, Any], float], ...]] = {
+    ("archetypes", "chained"): (
+        ({"metric": "found_k"}, 64.0),
+        ({"metric": "membership_accuracy", "model": "K = 64", "data": "real"}, 1 - 0.05 * 63 / 64),
+    ),
+    ("archetypes", "archetypes"): (({"metric": "found_k"}, 64.0),),
+}
+"""What is known besides the analytic figures of a world. The accuracy is what the best classifier reaches."""
