@@ -21,6 +21,7 @@ from toys import make_frames, training_toy, walk
 SHORT = TrainConfig(epochs=5, batch_size=32, learning_rate=5e-3, precision="float32")
 UNROLLED = SHORT.model_copy(update={"unroll": 4, "batch_size": 16})
 NOISY = SHORT.model_copy(update={"context_noise": 0.3})
+ADVERSE = UNROLLED.model_copy(update={"step": "sample", "adversary": 0.5})
 HERE = Path(__file__).resolve().parent
 
 
@@ -39,7 +40,8 @@ def uninterrupted(kind, config, dropout):
 
 
 @pytest.mark.parametrize(
-    ("kind", "config", "dropout"), [("mdn", SHORT, 0.2), ("vmf", NOISY, 0.0), ("mdn", UNROLLED, 0.0)]
+    ("kind", "config", "dropout"),
+    [("mdn", SHORT, 0.2), ("vmf", NOISY, 0.0), ("mdn", UNROLLED, 0.0), ("mdn", ADVERSE, 0.0)],
 )
 def test_resumed_in_the_middle_is_bit_equal(kind, config, dropout, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)

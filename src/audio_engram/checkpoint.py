@@ -46,6 +46,26 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise damaged(path, str(error)) from None
 
 
+def prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state that an optimizer keeps of every parameter."""
+    states = optimizer.state_dict()["state"].items()
+    return {f"{index}.{name}": value for index, state in states for name, value in state.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Go on from `optimizer_tensors`."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 def damaged(path: Path, reason: str) -> DataError:
     """The one line for a file that cannot be what `save` wrote."""
     return DataError(f"checkpoint {path}: damaged ({reason}): delete it and run again with --resume")

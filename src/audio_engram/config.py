@@ -139,6 +139,7 @@ class TrainConfig(_Section):
     sampling_start: float = Field(0.5, ge=0, le=1)
     teacher_weight: float = Field(0.5, ge=0)
     state_weight: float = Field(0.0, ge=0)
+    adversary: float = Field(0.0, ge=0, description="weight of being told apart from true stretches")
     checkpoint_steps: bool = False
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audio_engram.adversary import Adversary
 from audio_engram.config import TrainConfig
 from audio_engram.data.windows import Segment
 from audio_engram.dynamics.model import DynamicsModel
@@ -46,13 +47,18 @@ def noisy(segment: Segment, config: TrainConfig, generator: torch.Generator) -> 
 
 
 def unrolled_loss(
-    model: DynamicsModel, segment: Segment, config: TrainConfig, mask: Tensor, generator: torch.Generator
+    model: DynamicsModel,
+    segment: Segment,
+    config: TrainConfig,
+    mask: Tensor,
+    generator: torch.Generator,
+    adversary: Adversary | None = None,
 ) -> Float[Tensor, ""]:
     """-log p of the true increments along a rollout on the model's own states.
 
     `teacher_weight` adds the teacher-forced loss of the first step's context, `state_weight` the squared distance
     per dimension between the states reached and the true ones. With `step` = sample every example is rolled out
-    `draws` times from states that are drawn with `generator`.
+    `draws` times from states that are drawn with `generator`. What the adversary makes of the states comes on top.
     """
     whole, estimator = segment, None
     if config.step == "sample":
@@ -69,7 +75,7 @@ def unrolled_loss(
         loss = (loss + config.teacher_weight * _along_truth(model, whole)) / (1 + config.teacher_weight)
     if config.state_weight:
         loss = loss + config.state_weight * (rolled.latents - segment.future).square().mean()
-    return loss
+    return loss if adversary is None else loss + config.adversary * adversary(segment, rolled.latents)
 
 
 def _repeated(segment: Segment, times: int) -> Segment:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from audio_engram import checkpoint
+from audio_engram.adversary import Adversary
+from audio_engram.checkpoint import prefixed
 from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
 from audio_engram.dynamics.heads import Start
@@ -54,10 +56,11 @@ def fit(
     With a `path`, progress is saved there and a training that was killed goes on from it.
 
     Raises:
-        UsageError: if the windows do not have the steps that `config.unroll` asks for, or `config.clean_frames` leaves
-            no frame for noise.
+        UsageError: if the windows do not have the steps that `config.unroll` asks for, or settings exclude one another.
         NumericalError: if the loss is not finite.
     """
+    if config.adversary and config.unroll == 1:
+        raise UsageError("train.adversary: judges rollouts: set train.unroll above 1")
     if config.step == "sample" and config.checkpoint_steps:
         raise UsageError("train.checkpoint_steps: would draw every sample twice, differently: use one or the other")
     if config.unroll > 1 and windows[0].steps != config.unroll:
@@ -98,8 +101,15 @@ class _Training:
             betas=(0.9, 0.95),
             fused=True,
         )
+        self.adversary = self._adversary()
         self.history = History(learning_rate=config.learning_rate)
         self.best = self._weights()
+
+    def _adversary(self) -> Adversary | None:
+        if not self.config.adversary:
+            return None
+        dim, width = len(self.model.data_loc), self.model.config.width
+        return Adversary(dim, self.config.unroll, width, self.seed, next(self.model.parameters()).device)
 
     def over(self) -> bool:
         h, c = self.history, self.config
@@ -113,14 +123,19 @@ class _Training:
         held_out = validate(self.model, validation, self.config)
         h = self.history
         h.epochs.append({"epoch": number + 1, "train": loss, "validation": held_out})
+        if self.adversary is not None:
+            h.epochs[-1]["told_apart"] = self.adversary.accuracy()
         if held_out < h.best:
             h.best, h.best_epoch, h.waited = held_out, number + 1, 0
             self.best = self._weights()
         else:
             h.waited += 1
             h.learning_rate *= FACTOR
+        self._set_learning_rate()
+
+    def _set_learning_rate(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = h.learning_rate
+            group["lr"] = self.history.learning_rate
 
     def _pass(self, train: Windows, generator: torch.Generator, number: int) -> float:
         self.model.train()
@@ -134,7 +149,8 @@ class _Training:
         return float(torch.stack(losses).mean())
 
     def _step(self, segment: Segment, generator: torch.Generator, number: int) -> Tensor:
-        loss = _loss(self.model, segment.to(self.device), self.config, number / self.config.epochs, generator)
+        segment = segment.to(self.device)
+        loss = _loss(self.model, segment, self.config, number / self.config.epochs, generator, self.adversary)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
@@ -144,6 +160,8 @@ class _Training:
                 "lower train.learning_rate"
             )
         self.optimizer.step()
+        if self.adversary is not None:
+            self.adversary.step()
         return loss.detach()
 
     def line(self) -> str:
@@ -163,8 +181,9 @@ class _Training:
         """Everything needed to go on."""
         tensors = {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in checkpoint.optimizer_tensors(self.optimizer).items()}
+        if self.adversary is not None:
+            tensors |= {f"adversary.{k}": v for k, v in self.adversary.tensors().items()}
         checkpoint.save(path, tensors, self._note())
 
     def save_model(self, path: Path) -> None:
@@ -185,7 +204,7 @@ class _Training:
         mine = self._note()
         if any(note.get(key) != mine[key] for key in ("train", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
-        best = _prefixed(tensors, "best.")
+        best = prefixed(tensors, "best.")
         if any(k in best and not torch.equal(best[k], getattr(self.model, k).cpu()) for k in STANDARDISATION):
             # Derived latents differ in their last bits where another number of threads adds them up.
             raise UsageError(
@@ -204,14 +223,11 @@ class _Training:
         self.history, self.best = history, best
         if history.finished:
             return
-        self.model.load_state_dict(_prefixed(tensors, "model."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in _prefixed(tensors, "optimizer.").items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        groups[0]["lr"] = history.learning_rate
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.model.load_state_dict(prefixed(tensors, "model."))
+        checkpoint.restore_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
+        self._set_learning_rate()
+        if self.adversary is not None:
+            self.adversary.restore(prefixed(tensors, "adversary."))
 
 
 def describe(model: DynamicsModel) -> dict[str, object]:
@@ -234,7 +250,7 @@ def load_model(path: Path) -> DynamicsModel:
     known = note["model"]
     blank = Start(torch.zeros(known["dim"]), torch.ones(known["dim"]), 1.0, 0.0, 1.0)
     model = DynamicsModel(known["kind"], ModelConfig(**known["config"]), blank, known["n_features"])
-    model.load_state_dict(_prefixed(tensors, "best."))
+    model.load_state_dict(prefixed(tensors, "best."))
     return model.eval()
 
 
@@ -255,13 +271,19 @@ def validate(model: DynamicsModel, windows: Windows, config: TrainConfig) -> flo
 
 
 def _loss(
-    model: DynamicsModel, segment: Segment, config: TrainConfig, progress: float, generator: torch.Generator
+    model: DynamicsModel,
+    segment: Segment,
+    config: TrainConfig,
+    progress: float,
+    generator: torch.Generator,
+    adversary: Adversary | None = None,
 ) -> Tensor:
     if config.context_noise and model.training:
         segment = noisy(segment, config, generator)
     if config.unroll == 1:
         return teacher_forced_loss(model, segment)
-    return unrolled_loss(model, segment, config, sampling_mask(segment, config, progress, generator), generator)
+    mask = sampling_mask(segment, config, progress, generator)
+    return unrolled_loss(model, segment, config, mask, generator, adversary)
 
 
 def _epoch_batches(windows: Windows, config: TrainConfig, generator: torch.Generator) -> Iterator[Segment]:
@@ -272,7 +294,3 @@ def _epoch_batches(windows: Windows, config: TrainConfig, generator: torch.Gener
     order = index[torch.randperm(len(index), generator=generator)]
     n = max(len(order) // config.unroll, min(len(order), config.batch_size))
     return windows.batches(order[:n], config.batch_size, reuse=True)
-
-
-def _prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
