@@ -50,9 +50,9 @@ def test_every_effect_has_a_map_and_no_sound_has_one_without_colours() -> None:
 def test_colours_follow_what_is_heard() -> None:
     level, flux, pitch = (marks(panel.svg) for panel in maps(FOUND))
     # Half a class is 2 dB (9 / 5, rounded up), 0.03 of flux, 0.3 semitones.
-    assert [level[k][0] for k in range(3)] == ["l2 heard", "mid", "h1"]
-    assert [flux[k][0] for k in range(3)] == ["l2 heard", "mid", "h2"]
-    assert [pitch[k][0] for k in range(3)] == ["unknown heard", "h2", "l1"]
+    assert [level[k][0] for k in range(3)] == ["l2", "mid", "h1"]
+    assert [flux[k][0] for k in range(3)] == ["l2", "mid", "h2"]
+    assert [pitch[k][0] for k in range(3)] == ["unknown", "h2", "l1"]
 
 
 def test_points_keep_their_places_and_areas() -> None:
@@ -78,13 +78,15 @@ def test_pointing_at_an_archetype_says_what_it_is() -> None:
 
 def test_only_what_can_be_heard_is_numbered() -> None:
     for panel in maps(FOUND):
+        rings = re.findall(r'<path class="heard" d="([^"]*)"/>', panel.svg)
+        assert rings == re.findall(r'd="([^"]*)"><title>Archetype 0:', panel.svg)
         labels = re.findall(r'<text x="[^"]*" y="[^"]*" text-anchor="middle">([^<]*)</text>', panel.svg)
         assert labels == ["0"]
 
 
 def test_the_key_shows_every_class_and_the_limits_between() -> None:
     svg = maps(FOUND)[0].svg
-    assert re.findall(r'<path class="(\w+)" d="[^"]*"/>', svg) == list(CLASS.values())
+    assert re.findall(r'<path class="(?!heard)(\w+)" d="[^"]*"/>', svg) == list(CLASS.values())
     assert re.findall(r'class="limit"[^>]*>([^<]*)<', svg) == ["−10", "−6", "−2", "2", "6", "10"]
 
 

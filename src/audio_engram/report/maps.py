@@ -114,7 +114,6 @@ def _points(archetypes: Sequence[Archetype], kinds: Sequence[int | None], height
 
 def _mark(point: Point) -> str:
     look = "unknown" if point.kind is None else CLASS[point.kind]
-    look += " heard" if point.of.nearest else ""
     told = f"Archetype {point.number}: {numbers.plural(point.of.size, 'increment')}; {point.of.heard}".rstrip("; ")
     shape = _shape(point.x, point.y, point.radius, point.kind or 0)
     return f'<path class="{look}" d="{shape}"><title>{told}</title></path>'
@@ -131,13 +130,14 @@ def _shape(x: float, y: float, radius: float, kind: int) -> str:
 
 
 def _numbers(points: Sequence[Point], height: float) -> list[str]:
-    """The numbers of those that are heard, in their points or beside them."""
+    """The outlines of those that are heard, on top of all points, with their numbers in or beside them."""
     heard = [p for p in points if p.of.nearest]
     texts = [str(p.number) for p in heard]
     room = Box(WIDTH / 2, height / 2, WIDTH, height)
     beside = places([(p.x, height - p.y) for p in heard], texts, room)
     offsets = [(0.0, 0.0) if p.radius > ROOMY else offset for p, offset in zip(heard, beside, strict=True)]
-    return [
+    rings = [f'<path class="heard" d="{_shape(p.x, p.y, p.radius, p.kind or 0)}"/>' for p in heard]
+    return rings + [
         f'<text x="{p.x + dx:.1f}" y="{p.y - dy + 4:.1f}" text-anchor="middle">{text}</text>'
         for p, text, (dx, dy) in zip(heard, texts, offsets, strict=True)
     ]
