@@ -185,6 +185,20 @@ def test_every_epoch_has_noise_of_its_own_and_validation_the_same(monkeypatch):
     assert validate(model, windows[1], 3) != validate(model, windows[1], 4)
 
 
+def test_the_learning_rate_falls_as_one_cosine_over_all_epochs(monkeypatch):
+    seen, original = [], torch.optim.AdamW.step
+
+    def spy(self, *arguments):
+        seen.append(self.param_groups[0]["lr"])
+        return original(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    model, windows = toy()
+    fit_denoiser(model, windows, TINY, 3)
+    done = torch.arange(len(seen)) / len(seen)
+    assert seen == pytest.approx((TINY.learning_rate * (1 + (torch.pi * done).cos()) / 2).tolist(), rel=1e-4)
+
+
 def test_the_seed_decides_and_the_global_stream_is_left_alone():
     results = []
     for seed in (3, 3, 4):
