@@ -232,7 +232,8 @@ class Run:
         return measurement(interval, codec=self.codec_name, **what)
 
     def _new_model(self, kind: str, lag: int, data: str, utterance: bool) -> DynamicsModel:
-        start = measure_start(self.windows("train", lag, data), self.baseline("ar1", lag, data))
+        ar1, covariance = self.baseline("ar1", lag, data), self.config.model.covariance
+        start = measure_start(self.windows("train", lag, data), ar1, covariance)
         n_features = self.frames().dim + 1 if utterance else 0
         # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
         seed = seed_for(self.config.seed, kind, lag)

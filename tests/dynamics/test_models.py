@@ -271,7 +271,8 @@ def test_a_semi_tied_mixture_starts_as_the_gaussian_with_the_residuals_covarianc
     frames = replace(frames, z=frames.z @ (mixing * torch.tensor([1.0, 0.3, 0.1, 2.0])) @ mixing.T)
     windows = Windows(frames, "train", SMALL.context, 1)
     ar1 = fit_baseline("ar1", windows)
-    start = measure_start(windows, ar1)
+    assert measure_start(windows, ar1).axes is None
+    start = measure_start(windows, ar1, "semi-tied")
     config = SMALL.model_copy(update={"covariance": "semi-tied"})
     model = silenced(make_model("mdn", config, start, seed=0))
     segment = windows.gather(windows.with_valid_target())

@@ -111,7 +111,7 @@ def autoregressed(frames: Frames, seed: int) -> Frames:
     mean = torch.zeros(len(starts), frames.dim, dtype=torch.float64).index_add(0, utterance, frames.z.double())
     mean = (mean / lengths.unsqueeze(1)).float()[utterance]
     z = frames.z - mean
-    previous = z.roll(1, 0)
+    previous = torch.cat([z[:1], z[:-1]])
     previous[starts] = 0.0
     train = frames.in_split("train")
     a = (previous * z)[train].sum(0, dtype=torch.float64) / previous[train].square().sum(0, dtype=torch.float64)

@@ -160,19 +160,21 @@ def head_class(kind: str, config: ModelConfig) -> type[Head]:
     return SemiTiedHead if kind == "mdn" and config.covariance == "semi-tied" else HEADS[kind]
 
 
-def measure_start(windows: Windows, ar1: Baseline) -> Start:
-    """Read the starting point off the training split at this lag."""
+def measure_start(windows: Windows, ar1: Baseline, covariance: str = "diagonal") -> Start:
+    """Read the starting point off the training split at this lag; axes for `semi-tied` covariances alone."""
     cosines, log_m, residual = [], [], Moments()
+    tied = covariance == "semi-tied"
     index = windows.with_valid_target()
     for segment in windows.batches(index[:: 1 + len(index) // 20_000], 4096):
         delta = segment.delta[:, -1]
         log_m.append(delta.norm(dim=1).log())
         expected = ar1(segment.context).mean
         cosines.append(nn.functional.cosine_similarity(expected, delta))
-        residual.add(delta - expected)
+        if tied:
+            residual.add(delta - expected)
     values = torch.cat(log_m).double()
     cosine = torch.cat(cosines).double().mean().clamp(0.01, 0.99)
-    variances, axes = torch.linalg.eigh(residual.covariance)
+    variances, axes = torch.linalg.eigh(residual.covariance) if tied else (None, None)
     return Start(
         last=ar1.last,
         scale=ar1.scale,
@@ -181,6 +183,6 @@ def measure_start(windows: Windows, ar1: Baseline) -> Start:
         log_spread=float(values.std().clamp(min=1e-3)),
         data_loc=windows.frames.loc,
         data_scale=windows.frames.scale,
-        axes=axes.float(),
-        axes_scale=variances.clamp(min=1e-12).sqrt().float(),
+        axes=None if axes is None else axes.float(),
+        axes_scale=None if variances is None else variances.clamp(min=1e-12).sqrt().float(),
     )
