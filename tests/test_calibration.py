@@ -39,6 +39,19 @@ def test_wilson_is_scipys(passes, n):
     assert wilson(passes, n) == pytest.approx((found.low, found.high))
 
 
+@pytest.mark.parametrize(("row", "n", "enough"), [(NULL, 72, False), (NULL, 73, True), (SOMETHING, 3, False)])
+def test_few_seeds_tell_little(tmp_path, row, n, enough):
+    # 0 of 73: [0 %, 5.0 %]; 3 of 3: [44 %, 100 %]; 4 of 4: [51 %, 100 %].
+    for seed in range(n):
+        keep(tmp_path, row, seed, "fail" if row.null else "pass")
+    (passed,), _ = summary(tmp_path, n, [row])
+    assert passed.holds
+    assert passed.enough == enough
+    assert as_text(([passed], [])).endswith("holds" if enough else "holds so far")
+    write_page(tmp_path / "page.html", ([passed], []), n)
+    assert ("Calibration holds for every" in (tmp_path / "page.html").read_text()) == enough
+
+
 def test_every_row_names_an_experiment_and_a_world_that_exist():
     for row in PLAN:
         assert row.experiment in EXPERIMENTS
@@ -52,6 +65,7 @@ def test_a_null_world_holds_while_its_interval_reaches_down_to_five_per_cent(tmp
     (passed,), _ = summary(tmp_path, 100, [NULL])
     assert passed.verdicts == {"pass": 9, "fail": 91}
     assert passed.rate[0] == pytest.approx(0.09)
+    assert passed.enough
     assert passed.holds  # 9 of 100: [4.8 %, 16.2 %]
     keep(tmp_path, NULL, 99, "pass")
     (passed,), _ = summary(tmp_path, 100, [NULL])
@@ -170,7 +184,9 @@ def test_kept_trials_are_not_done_again_and_the_page_tells_who_was_fooled(tmp_pa
     assert "calibrate: 8 of 8 trials are there" in told.err
     assert "holds" in told.out
     assert "DOES NOT HOLD" not in told.out
-    assert "Calibration holds for every experiment" in (tmp_path / "out/calibration.html").read_text()
+    page = (tmp_path / "out/calibration.html").read_text()
+    assert "Nothing speaks against calibration so far" in page  # of two seeds
+    assert "2 seeds of every world" in page
     facts = json.loads((tmp_path / "out/calibration.json").read_text())
     assert [one["passed"][0] for one in facts["verdicts"]] == [1.0, 0.0, 0.0, 0.0]
     found = summary(tmp_path / "out", 2, rows)

@@ -153,6 +153,11 @@ class Passed:
         value, low, _ = self.rate
         return low <= ALLOWED if self.row.null else value > 0.5
 
+    @property
+    def enough(self) -> bool:
+        """Whether so many seeds could have told: 5 % from never, or more than half from half."""
+        return wilson(0, self.n)[1] <= ALLOWED if self.row.null else self.rate[1] > 0.5 or not self.holds
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -162,7 +167,7 @@ class Recovered:
     figure: str
     truth: float
     mean: float
-    spread: float
+    spread: float | None
     coverage: float | None
     n: int
 
@@ -200,7 +205,7 @@ def _compared(row: Row, what: dict[str, Any], truth: float, kept: list[Kept]) ->
     if not values:
         return None
     mean = sum(values) / len(values)
-    spread = sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
+    spread = sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
     ends = [(m.low, m.high) for m in records if m.low is not None and m.high is not None]
     coverage = sum(low <= truth <= high for low, high in ends) / len(ends) if ends else None
     figure = ", ".join(str(v) for k, v in what.items() if k in ("metric", "model"))
@@ -227,7 +232,7 @@ def described(folder: Path, found: tuple[list[Passed], list[Recovered]]) -> dict
     """The summary as plain values, which are also kept in `folder`/calibration.json."""
     passed, recovered = found
     facts = {
-        "verdicts": [asdict(one) | {"passed": one.rate, "holds": one.holds} for one in passed],
+        "verdicts": [asdict(one) | {"passed": one.rate, "holds": one.holds, "enough": one.enough} for one in passed],
         "recovery": [asdict(one) | {"bias": one.bias} for one in recovered],
     }
     publish_text(folder / "calibration.json", json.dumps(facts, indent=1) + "\n")

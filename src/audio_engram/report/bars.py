@@ -23,11 +23,11 @@ class Row(NamedTuple):
     style: Style
 
 
-def dot_panel(title: str, name: str, rows: Sequence[Row], any_size: bool = False) -> Panel:
-    """Dots with intervals beside a line at zero; those of any size may need an axis that is not linear."""
+def dot_panel(title: str, name: str, rows: Sequence[Row], any_size: bool = False, line: float = 0.0) -> Panel:
+    """Dots with intervals beside a line, at zero unless told; those of any size may need an axis that is not linear."""
     with axes(Margins(left=190, right=58, top=10, bottom=34), height=ROW * len(rows) + 54) as on:
         _rows(on, [row.label for row in rows])
-        on.axvline(0, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
+        on.axvline(line, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
         for place, row in enumerate(rows):
             _whisker(on, row.record, place, row.style.role)
             if row.record.value is not None:

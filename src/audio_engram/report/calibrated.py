@@ -25,16 +25,23 @@ def verdicts(passed: list[Passed]) -> Table:
             *(one.row.experiment, one.row.world, "nothing" if one.row.null else "something"),
             *(str(one.verdicts.get(verdict, 0)) for verdict in VERDICTS),
             numbers.interval(*one.rate),
-            "holds" if one.holds else "DOES NOT HOLD",
+            _word(one),
         )
         for one in passed
     )
     columns = ("experiment", "world", "to find", *VERDICTS, "share that passed", "calibration")
     caption = (
         f"Verdicts over seeds, with 95 % intervals of the share that passed (Wilson 1927). Where there is nothing to "
-        f"find calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, if more than half pass."
+        f"find calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, if more than half pass. "
+        "It holds only so far where so few seeds could not have told otherwise."
     )
     return Table(caption, columns, rows, heads=3)
+
+
+def _word(one: Passed) -> str:
+    if not one.holds:
+        return "DOES NOT HOLD"
+    return "holds" if one.enough else "holds so far"
 
 
 def recovery(recovered: list[Recovered]) -> Table:
@@ -42,7 +49,8 @@ def recovery(recovered: list[Recovered]) -> Table:
     rows = tuple(
         (
             *(one.row.experiment, one.row.world, one.figure),
-            *(numbers.number(value) for value in (one.truth, one.mean, one.bias, one.spread)),
+            *(numbers.number(value) for value in (one.truth, one.mean, one.bias)),
+            "–" if one.spread is None else numbers.number(one.spread),
             "–" if one.coverage is None else f"{one.coverage:.0%}",
             str(one.n),
         )
@@ -70,19 +78,30 @@ def aligned(table: Table) -> str:
 
 
 def write_page(path: Path, found: Found, seeds: int) -> None:
-    """Both tables and a figure as a page that needs nothing else."""
+    """Both tables and both figures as a page that needs nothing else."""
     helpers = {"next_figure": partial(next, count(1)), "next_table": partial(next, count(1))}
-    nulls = [one for one in found[0] if one.row.null]
-    rows = [Row(f"{one.row.experiment}, {one.row.world}", _record(one), style_of("vmf")) for one in nulls]
-    panels: list[Drawn] = [(dot_panel("Share that passed where nothing is", "calibration", rows), [])] if rows else []
-    caption = f"Worlds with nothing to find: how often each experiment passed, with 95 % intervals over {seeds} seeds."
+    over = f"{seeds} seed" + ("" if seeds == 1 else "s")
+    panels = _panel(found[0], null=True) + _panel(found[0], null=False)
+    caption = (
+        f"How often each experiment passed over {over}, with 95 % intervals. Where there is nothing to find a share of "
+        f"{ALLOWED:.0%} (the line) is allowed; where there is something, more than half are asked for."
+    )
     content = {
-        "seeds": seeds,
+        "seeds": over,
+        "enough": all(one.enough for one in found[0]),
         "figures": figure(caption, panels),
         "tables": [table for table in (verdicts(found[0]), recovery(found[1])) if table.rows],
         "fooled": [f"{one.row.experiment} on {one.row.world}" for one in found[0] if not one.holds],
     }
     publish_text(path, page("calibration.html", helpers, content))
+
+
+def _panel(passed: list[Passed], null: bool) -> list[Drawn]:
+    mine = [one for one in passed if one.row.null is null]
+    rows = [Row(f"{one.row.experiment}, {one.row.world}", _record(one), style_of("vmf")) for one in mine]
+    title, name = ("nothing", "calibration") if null else ("something", "calibration-found")
+    line = ALLOWED if null else 0.5
+    return [(dot_panel(f"Share that passed where there is {title}", name, rows, line=line), [])] if rows else []
 
 
 def _record(one: Passed) -> Measurement:
