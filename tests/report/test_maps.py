@@ -136,6 +136,7 @@ def test_the_band_holds_every_null_with_its_interval() -> None:
             ("tightness", "gaussian", 0.5, 0.02),
             ("tightness", "random_pairs", 0.4, 0.3),
             ("membership_accuracy", "real", 0.7, 0.01),
+            ("membership_linear", "real", 0.6, 0.01),
             ("membership_majority", "real", 0.1, 0.0),
             ("membership_accuracy", "random_pairs", 0.2, 0.01),
         )
