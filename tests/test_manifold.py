@@ -17,7 +17,7 @@ MEANS = means(20)
 @pytest.fixture(scope="module")
 def manifold():
     train = trajectories(speakers(40), means(40, seed=1), seed=1)
-    return Manifold(train, ManifoldOptions(window=4, components=8, neighbour_frames=2000))
+    return Manifold(train, ManifoldOptions(window=4, components=8, hold=HOLD, neighbour_frames=2000))
 
 
 @pytest.fixture(scope="module")
@@ -98,23 +98,25 @@ def test_each_fault_is_flagged_by_its_figure(name, manifold, real, bootstrap):
     ("name", "cause"), [("drift", "far"), ("freeze", "frozen"), ("shrinkage", "frozen"), ("explosion", "far")]
 )
 def test_faults_end_survival_and_say_why(name, cause, manifold):
-    found = manifold.range.diverge(globals()[name](), HOLD)
+    found = manifold.range.diverge(globals()[name]())
     assert found.diverged.float().mean() > 0.9
     assert found.why().count(cause) > 0.7 * len(SPEAKER)
 
 
 def test_a_loop_is_not_divergence(manifold):
-    # Each of its windows is like speech: that is what the repetition figure is for.
-    assert manifold.range.diverge(loop(), HOLD).diverged.float().mean() < 0.1
+    # Each of its windows is like speech: that is what the repetition figure is for. Where one run of them is rare it
+    # comes again: hence more than the 0.05 % of runs a bound.
+    assert manifold.range.diverge(loop()).diverged.float().mean() < 0.3
 
 
 def test_what_is_not_finite_is_counted_and_breaks_nothing(manifold, real, bootstrap):
     made = overflow()
     assert finite_frames(made).tolist() == [50] * len(SPEAKER)
-    found = manifold.range.diverge(made, HOLD)
-    # By 51 all have; at most one in ten went out of range earlier by luck.
+    found = manifold.range.diverge(made)
+    # A window that is beyond a bound just before counts as the beginning; few go out earlier by luck.
     assert found.diverged.all()
-    assert (found.frames == 51).float().mean() >= 0.9
+    assert (found.frames >= 51 - HOLD).float().mean() >= 0.8
+    assert found.frames.max() == 51
     figures = manifold.compare(manifold.traits(made), real, bootstrap)
     # What is left is like speech, and no distance grows because less is left.
     assert [key for key, figure in figures.items() if side(figure)] == []
@@ -126,7 +128,7 @@ def test_nothing_finite_at_all(fill, manifold, real, bootstrap):
     figures = manifold.compare(manifold.traits(torch.full((40, 100, 6), fill)), real, bootstrap)
     assert set(SEEN["drift"]) < set(figures)
     assert all(side(figure) != 0 for figure in figures.values())
-    assert manifold.range.diverge(torch.full((40, 100, 6), fill), HOLD).diverged.all()
+    assert manifold.range.diverge(torch.full((40, 100, 6), fill)).diverged.all()
 
 
 def test_the_same_distribution_is_1(manifold, real, bootstrap):
@@ -183,7 +185,7 @@ def test_more_dimensions_than_windows():
     """Covariances of 3 windows a speaker in 40 x 4 numbers are singular; identical sets still have distance ratio 1."""
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(8, 12, 40, generator=generator)
-    few = Manifold(z, ManifoldOptions(components=500))
+    few = Manifold(z, ManifoldOptions(components=500, hold=4))
     other = torch.randn(8, 12, 40, generator=generator)
     b = SpeakerBootstrap(torch.arange(8), 100)
     found = few.compare(few.traits(other), few.traits(other), b)

@@ -34,10 +34,12 @@ RARE = 0.05  # of real training windows move less, or come as near to their own 
 
 @dataclass(frozen=True)
 class ManifoldOptions:
-    """Windows of so many frames, so many principal components at most, so many frames whose neighbours are sought."""
+    """Frames in a window, principal components at most, windows in a row that make a divergence (25 are 2 s at
+    12.5 Hz), and the most frames of a set whose neighbours are sought."""
 
     window: int = 4
     components: int = 32
+    hold: int = 25
     neighbour_frames: int = 4096
     seed: int = 0
 
@@ -60,7 +62,7 @@ class Manifold:
     `train` are real trajectories (standardised latents), best of the length of those that will be measured.
 
     Raises:
-        ValueError: if they are shorter than a window and one increment.
+        ValueError: if they are shorter than `window + hold - 1` frames, or a window of increments.
         DataError: if they do not vary.
     """
 
@@ -72,7 +74,7 @@ class Manifold:
             "latents": WindowSpace(train, window, components),
             "increments": WindowSpace(train.diff(dim=1), window, components),
         }
-        self.range = RealRange(self._spaces["latents"], train)
+        self.range = RealRange(self._spaces["latents"], train, self.options.hold)
         self._bandwidth = {name: median_distance(self._points(name, train).flatten(0, 1)) for name in self._spaces}
         self._repeated = _low_quantile(self._to_past(train))
         self._still = _low_quantile(motion(train, window))

@@ -1,20 +1,21 @@
 """When a rollout stops being like speech: the time to divergence, and the share that survives it.
 
-A window of frames is *out* when its distance to the training mean (among the principal components of windows, or beside
-them) or its mean increment lies outside what the central 99.8 % of real training windows span:
+Three quantities of every window of frames are followed: its distance to the training mean among the principal
+components of windows, its distance beside them, and its mean increment. A trajectory diverges where one of them stays,
+for `hold` windows in a row, beyond a bound that only 0.05 % of such runs of real training windows stay beyond:
 
-* `far`: farther away than they are, in either way; `collapsed`: nearer to the mean, as an average is;
-* `racing`: moving more than they do; `frozen`: moving less.
+* `far`: farther away, in either way; `collapsed`: nearer to the mean, as an average is;
+* `racing`: moving more; `frozen`: moving less.
 
-A trajectory diverges where it goes out and stays out, in whichever way, for a stated time; its time is the end of the
-first window that is out. A frame that is not finite is divergence at once (`not finite`). A departure shortly before
-the end, which cannot be seen to last, is none. Real trajectories are measured alike: what survives of them is the
-reference.
+The longer the hold, the nearer to what is usual the bounds lie. The time is the end of the first window of the run. A
+frame that is not finite is divergence at once (`not finite`). A departure shortly before the end, which cannot be seen
+to last, is none. Real trajectories are measured alike: what survives of them is the reference.
 
 Survival is Kaplan & Meier's (1958) product over times of divergence, trajectories that end being censored. Intervals
 resample speakers, since trajectories of one speaker are not independent (Greenwood's formula takes them to be).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,9 @@ from audio_engram.statistics import LEVEL, Interval, SpeakerBootstrap
 from audio_engram.trajectory_figures import magnitudes
 from audio_engram.window_space import WindowSpace
 
-INSIDE = 0.998
+INSIDE = 0.999
+WAYS = (("far", 0, 1), ("far", 1, 1), ("racing", 2, 1), ("frozen", 2, 0), ("collapsed", 0, 0), ("collapsed", 1, 0))
+"""Cause, which quantity it is of, and at which end."""
 CAUSES = ("", "not finite", "far", "racing", "frozen", "collapsed")
 
 
@@ -48,53 +51,51 @@ class Divergence:
 
 
 class RealRange:
-    """What real windows span: distances to the mean and motion, fitted on training trajectories."""
+    """What runs of `hold` real windows stay within, fitted on training trajectories.
 
-    def __init__(self, space: WindowSpace, train: Float[Tensor, "B S D"], inside: float = INSIDE) -> None:
-        self.space = space
-        ends = torch.tensor([(1 - inside) / 2, (1 + inside) / 2], dtype=torch.float64)
-        self.spans = [_quantiles(values, ends) for values in self._measure(train)]
-        """Low and high end of: distance among components, distance beside them, motion."""
+    Raises:
+        ValueError: if these are shorter than such a run.
+    """
 
-    def diverge(
-        self, latents: Float[Tensor, "B S D"], hold: int, lengths: Int[Tensor, " B"] | None = None
-    ) -> Divergence:
-        """The first time each trajectory is out of range for `hold` windows in a row.
+    def __init__(self, space: WindowSpace, train: Float[Tensor, "B S D"], hold: int, inside: float = INSIDE) -> None:
+        self.space, self.hold = space, hold
+        if train.shape[1] < space.window + hold - 1:
+            raise ValueError(f"trajectories of {train.shape[1]} frames hold no run of {hold} windows: use longer ones")
+        runs = [values.unfold(1, hold, 1) for values in self._measure(train)]
+        share = (1 - inside) / 2
+        self.spans = [(_quantile(run.amax(2), share), _quantile(run.amin(2), 1 - share)) for run in runs]
+        """Low and high bound of: distance among components, distance beside them, motion."""
+
+    def diverge(self, latents: Float[Tensor, "B S D"], lengths: Int[Tensor, " B"] | None = None) -> Divergence:
+        """The first time each trajectory stays beyond a bound.
 
         `lengths` is how many frames of each count, where they are padded to one length.
         """
         n, steps = latents.shape[:2]
         lengths = torch.full((n,), steps) if lengths is None else lengths
-        window = self.space.window
-        cause = self._cause(latents)
-        ends = torch.arange(window, steps + 1)
-        out = (cause > 0) & (ends <= lengths[:, None])
-        start, lasts = _first_run(out, hold)
+        frames, why = lengths.clone(), torch.zeros(n, dtype=torch.long)
+        counts = torch.arange(self.space.window, steps + 1) <= lengths[:, None]
+        for cause, beyond in self._beyond(latents):
+            start, lasts = _first_run(beyond & counts, self.hold)
+            sooner = lasts & ((start + self.space.window < frames) | (why == 0))
+            frames = torch.where(sooner, start + self.space.window, frames)
+            why = torch.where(sooner, CAUSES.index(cause), why)
         finite = finite_frames(latents)
-        broken = finite < lengths
-        # The frame that broke is known at once, whatever the windows say later.
-        at_break = broken & (~lasts | (finite + 1 <= start + window))
-        frames = torch.where(lasts, start + window, lengths)
-        why = torch.where(lasts, cause.gather(1, start[:, None])[:, 0], 0)
-        frames, why = torch.where(at_break, finite + 1, frames), torch.where(at_break, 1, why)
-        return Divergence(frames, lasts | broken, why)
+        broken = (finite < lengths) & ((why == 0) | (finite + 1 <= frames))
+        return Divergence(
+            frames=torch.where(broken, finite + 1, frames),
+            diverged=broken | (why > 0),
+            cause=torch.where(broken, CAUSES.index("not finite"), why),
+        )
 
-    def _cause(self, latents: Float[Tensor, "B S D"]) -> Int[Tensor, "B M"]:
-        """Why each window is out; 0 for one in range."""
+    def _beyond(self, latents: Float[Tensor, "B S D"]) -> Iterator[tuple[str, Bool[Tensor, "B M"]]]:
+        """A cause and the windows beyond its bound; of two that begin together the first is told."""
         measured = self._measure(latents)
-        cause = torch.zeros(measured[0].shape, dtype=torch.long)
-        # The cause that is written last is the one that is told: of a far window that it is far, however it moves.
-        for name, sign, ways in (
-            ("collapsed", -1, (0, 1)),
-            ("frozen", -1, (2,)),
-            ("racing", 1, (2,)),
-            ("far", 1, (0, 1)),
-        ):
-            for way in ways:
-                end = self.spans[way][sign > 0]
-                cause[(measured[way] - end) * sign > 0] = CAUSES.index(name)
+        # What breaks has not come back: a departure lasts into it.
         broken = ~torch.stack(measured).isfinite().all(0)
-        return cause.masked_fill(broken, CAUSES.index("not finite"))
+        for cause, way, end in WAYS:
+            bound = self.spans[way][end]
+            yield cause, broken | (measured[way] > bound if end else measured[way] < bound)
 
     def _measure(self, latents: Float[Tensor, "B S D"]) -> list[Float[Tensor, "B M"]]:
         return [*self.space.distance(latents), motion(latents, self.space.window)]
@@ -138,10 +139,9 @@ def _at_ends(interval: Interval, n_speakers: int) -> Interval:
     return Interval(interval.value, low, high, interval.n_frames, interval.n_speakers)
 
 
-def _quantiles(values: Float[Tensor, "B M"], ends: Float[Tensor, " 2"]) -> tuple[float, float]:
+def _quantile(values: Float[Tensor, "B M"], q: float) -> float:
     ordered = values.flatten().sort().values
-    low, high = ordered[(ends * (len(ordered) - 1)).round().long()].tolist()
-    return low, high
+    return float(ordered[round(q * (len(ordered) - 1))])
 
 
 def _first_run(out: Bool[Tensor, "B M"], hold: int) -> tuple[Int[Tensor, " B"], Bool[Tensor, " B"]]:
