@@ -110,6 +110,9 @@ def test_departure_beside_the_components_is_far():
     parted[:, 30:, 1] -= 1
     torch.testing.assert_close(space.distance(parted)[0], space.distance(z)[0], atol=0.02, rtol=0)
     assert span.diverge(parted).why() == ["far"]
+    together = z.clone()
+    together[:, 30:] = z[:, 30:].mean(2, keepdim=True)
+    assert span.diverge(together).why() == ["collapsed"]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -127,6 +130,12 @@ def test_what_came_first_is_told(span):
     z[23:] = torch.inf
     assert one(span, z) == (21, "far")
     assert finite_frames(noise(2)).tolist() == [60, 60]
+    z = noise(1, seed=3)[0]
+    z[10:30] = z[10]
+    z[45:] += 100
+    frames, cause = one(span, z)
+    assert cause == "frozen"
+    assert frames < 15
 
 
 def test_padding_does_not_count(span):
