@@ -52,7 +52,8 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
         ({"too_short": 2}, "2 of 6 utterances are shorter than one latent and left out (u0, u1): lower codec.stack."),
         ({"too_short": 4}, "4 of 6 utterances are shorter than one latent and left out (u0, u1, u2 ...)"),
         ({"leaks": SHARED}, "1 pairs of speakers in different splits differ in spelling only: Ann and ann"),
-        ({"n_test": 4}, "Only 4 held-out speakers"),
+        ({"n_test": 4}, "Only 4 held-out speakers: "),
+        ({"n_test": 1}, "Only 1 held-out speaker: "),
     ],
 )
 def test_each_cause_gives_its_own_warning(changes: dict[str, object], says: str) -> None:

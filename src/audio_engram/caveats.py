@@ -1,5 +1,6 @@
 """What every reader of a run's numbers must know before believing one."""
 
+from audio_engram import numbers
 from audio_engram.data.frames import without_latent
 from audio_engram.data.leaks import Leaks, find_leaks
 from audio_engram.runs import Run
@@ -46,6 +47,6 @@ def caveats(run: Run) -> tuple[str, ...]:
         ),
         (bool(without), without),
         (bool(shared), shared.sentence() if shared else ""),
-        (n_test < FEW_SPEAKERS, f"Only {n_test} held-out speakers: intervals are wide and rough."),
+        (n_test < FEW_SPEAKERS, f"Only {numbers.plural(n_test, 'held-out speaker')}: intervals are wide and rough."),
     ]
     return tuple(text for applies, text in found if applies)

@@ -55,13 +55,15 @@ def codec_facts(provenance: Provenance) -> Facts:
 def corpus_facts(provenance: Provenance) -> Facts:
     """The corpus and the length of what was used."""
     corpus = provenance.corpus
-    shared = [("Splits", corpus.shared_between_splits)] if corpus.shared_between_splits else []
+    short = [("Utterances shorter than one latent, left out", numbers.count(corpus.without_latent))]
+    shared = [("Splits", corpus.shared_between_splits)]
     return [
         ("Name", corpus.name),
         ("Kind", "synthetic" if corpus.synthetic else "recorded"),
         ("Length", numbers.duration(corpus.seconds)),
         ("Silent frames left out", numbers.count(corpus.silent_frames)),
-        *shared,
+        *(short if corpus.without_latent else []),
+        *(shared if corpus.shared_between_splits else []),
     ]
 
 

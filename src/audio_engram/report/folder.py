@@ -48,6 +48,7 @@ class CorpusFacts(_Open):
     speakers: dict[str, int] = {}
     frames: dict[str, int] = {}
     silent_frames: int = 0
+    without_latent: int = 0
     shared_between_splits: str = ""
 
 
