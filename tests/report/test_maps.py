@@ -78,10 +78,15 @@ def test_pointing_at_an_archetype_says_what_it_is() -> None:
 
 def test_only_what_can_be_heard_is_numbered() -> None:
     for panel in maps(FOUND):
-        rings = re.findall(r'<path class="heard" d="([^"]*)"/>', panel.svg)
+        rings = re.findall(r'<path class="heard[^"]*" d="([^"]*)"/>', panel.svg)
         assert rings == re.findall(r'd="([^"]*)"><title>Archetype 0:', panel.svg)
         labels = re.findall(r'<text x="[^"]*" y="[^"]*" text-anchor="middle">([^<]*)</text>', panel.svg)
         assert labels == ["0"]
+
+
+def test_the_outline_of_what_is_heard_is_dashed_where_nothing_is_known() -> None:
+    level, _, pitch = (re.findall(r'<path class="(heard[^"]*)"', panel.svg) for panel in maps(FOUND))
+    assert (level, pitch) == (["heard"], ["heard unknown"])
 
 
 def test_the_key_shows_every_class_and_the_limits_between() -> None:

@@ -136,7 +136,10 @@ def _numbers(points: Sequence[Point], height: float) -> list[str]:
     room = Box(WIDTH / 2, height / 2, WIDTH, height)
     beside = places([(p.x, height - p.y) for p in heard], texts, room)
     offsets = [(0.0, 0.0) if p.radius > ROOMY else offset for p, offset in zip(heard, beside, strict=True)]
-    rings = [f'<path class="heard" d="{_shape(p.x, p.y, p.radius, p.kind or 0)}"/>' for p in heard]
+    rings = [
+        f'<path class="heard{" unknown" if p.kind is None else ""}" d="{_shape(p.x, p.y, p.radius, p.kind or 0)}"/>'
+        for p in heard
+    ]
     return rings + [
         f'<text x="{p.x + dx:.1f}" y="{p.y - dy + 4:.1f}" text-anchor="middle">{text}</text>'
         for p, text, (dx, dy) in zip(heard, texts, offsets, strict=True)
