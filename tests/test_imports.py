@@ -16,7 +16,7 @@ MAX_LINES = 300
 # Left to right; a module may import from its own rank and from those before it.
 RANKS = (
     (
-        *("__init__", "errors", "extras", "seeds", "types", "config", "audio", "device"),
+        *("__init__", "errors", "extras", "seeds", "types", "sections", "config", "audio", "device"),
         *("data.publish", "data.progress", "checkpoint"),
     ),
     ("distributions", "codecs"),

@@ -2,14 +2,15 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer
 
 from audio_engram.errors import UsageError
+from audio_engram.sections import MemoryConfig, Section
 
 Option = str | int | float | bool
 
@@ -54,11 +55,7 @@ LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
 Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class CodecConfig(_Section):
+class CodecConfig(Section):
     """Which codec, with which weights, read at which tap."""
 
     name: str = Field("mel", description="built-in or installed codec, or package.module:Class")
@@ -81,7 +78,7 @@ ENCODING = ("name", "weights", "tap", "frame_rate", "options")
 """Settings of a codec that decide what is stored; all others are applied to stored latents."""
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which speech, and how speakers are divided. Shares are of speakers."""
 
     corpus: str = "demo"
@@ -91,7 +88,7 @@ class DataConfig(_Section):
     max_share: float = Field(0.02, gt=0, le=1)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The dynamics model: a context of `context` frames, a backbone of `depth` layers, one head.
 
     `covariance` is that of the mixture's components: `semi-tied` ones are diagonal along the principal axes of what
@@ -108,9 +105,16 @@ class ModelConfig(_Section):
     min_scale: float = Field(0.01, gt=0)
     magnitude_components: int = Field(1, ge=1)
     concentration: Literal["free", "coupled"] = "free"
+    memory: MemoryConfig = MemoryConfig()
+
+    @model_serializer(mode="wrap")
+    def _without_unused_memory(self, dump: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        # Models without one are described as they were before there were any, so that their checkpoints go on.
+        values = dump(self)
+        return {k: v for k, v in values.items() if k != "memory" or self.memory != MemoryConfig()}
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """One training; `unroll` = 1 is teacher forcing, more is training on the model's own states.
 
     `context_noise` is the largest standard deviation, in standardised units, of noise on the context; each example
@@ -143,7 +147,7 @@ class TrainConfig(_Section):
     checkpoint_steps: bool = False
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """What is measured, how far, and how often it is resampled."""
 
     names: Names = Field(("predictability", "magnitude", "factorisation", "injection"), min_length=1)
@@ -168,7 +172,7 @@ class ExperimentConfig(_Section):
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 
-class Config(_Section):
+class Config(Section):
     """A run."""
 
     seed: int = 0

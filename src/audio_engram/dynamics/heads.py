@@ -30,6 +30,7 @@ class Start:
 
     `axes` (columns) are the principal axes of the baseline's residual and `axes_scale` the deviations along them.
     `data_loc` and `data_scale` standardise raw latents; a model keeps them, so that its file is enough to use it.
+    `prototypes` are the directions, among standardised increments, that a memory starts from; None: random ones.
     """
 
     last: Float[Tensor, " D"]
@@ -41,6 +42,7 @@ class Start:
     data_scale: Float[Tensor, " D"] | None = None
     axes: Float[Tensor, "D D"] | None = None
     axes_scale: Float[Tensor, " D"] | None = None
+    prototypes: Float[Tensor, "K D"] | None = None
 
 
 class Head(nn.Module, ABC):
@@ -112,8 +114,8 @@ class PolarHead(Head):
     centre: Tensor
     log_concentration: Tensor
 
-    def __init__(self, config: ModelConfig, start: Start) -> None:
-        self.n_outputs = len(start.last) + 2 + 3 * config.magnitude_components
+    def __init__(self, config: ModelConfig, start: Start, n_further: int = 0) -> None:
+        self.n_outputs = len(start.last) + 2 + 3 * config.magnitude_components + n_further
         super().__init__(config, start)
         self.register_buffer("centre", torch.tensor([start.log_magnitude, log(start.log_spread)]))
         self.register_buffer("log_concentration", torch.tensor(log(start.concentration)))
@@ -122,10 +124,20 @@ class PolarHead(Head):
 
     def distribution(self, raw: Float[Tensor, "B O"], last: Float[Tensor, "B D"]) -> DeltaDistribution:
         """Direction, concentration and magnitude from one set of outputs."""
+        direction, concentration, magnitude = self._parts(raw)
+        return self._polar(self._towards(direction, last), concentration, magnitude)
+
+    def _parts(self, raw: Float[Tensor, "B O"]) -> tuple[Tensor, Tensor, Tensor]:
         direction, concentration, magnitude = raw.split([self.dim, 2, 3 * self.config.magnitude_components], dim=1)
-        towards = self.last * last + self.scale * direction
-        loc = nn.functional.normalize(towards, dim=1, eps=1e-12)
-        log_kappa = (self.log_concentration + concentration[:, 0]).clamp(-7.0, 14.0)
+        return direction, concentration[:, 0], magnitude
+
+    def _towards(self, direction: Float[Tensor, "B D"], last: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return nn.functional.normalize(self.last * last + self.scale * direction, dim=1, eps=1e-12)
+
+    def _polar(
+        self, loc: Float[Tensor, "B D"], concentration: Float[Tensor, " B"], magnitude: Float[Tensor, "B M"]
+    ) -> Polar:
+        log_kappa = (self.log_concentration + concentration).clamp(-7.0, 14.0)
         law = self._law(magnitude)
         if self.config.concentration == "coupled":
             return Polar(loc, CoupledConcentration(log_kappa, self.log_m_scale.exp()), law)
@@ -153,11 +165,6 @@ class MagnitudeHead(PolarHead):
 
 
 HEADS: dict[str, type[Head]] = {"mdn": MixtureHead, "vmf": PolarHead, "magnitude": MagnitudeHead}
-
-
-def head_class(kind: str, config: ModelConfig) -> type[Head]:
-    """The head of a kind, with the covariance that the configuration asks for."""
-    return SemiTiedHead if kind == "mdn" and config.covariance == "semi-tied" else HEADS[kind]
 
 
 def measure_start(windows: Windows, ar1: Baseline, covariance: str = "diagonal") -> Start:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from audio_engram.config import ModelConfig
 from audio_engram.distributions import DeltaDistribution
 from audio_engram.dynamics.backbones import BACKBONES
-from audio_engram.dynamics.heads import HEADS, Start, head_class
+from audio_engram.dynamics.heads import HEADS, Head, SemiTiedHead, Start
+from audio_engram.dynamics.memory import MatchedHead, Memory, MemoryHead
 from audio_engram.errors import UsageError
 from audio_engram.seeds import generator_for
 
@@ -43,13 +44,30 @@ class DynamicsModel(nn.Module):
         Raises:
             ValueError: if the model was built with utterance features and is given none.
         """
+        return self.head.distribution(self.outputs(context, utterance), context[:, -1])
+
+    def outputs(
+        self, context: Float[Tensor, "B W D"], utterance: Float[Tensor, "B F"] | None = None
+    ) -> Float[Tensor, "B O"]:
+        """What the head's linear layer gives its distribution.
+
+        Raises:
+            ValueError: as `forward` does.
+        """
         if self.n_features and utterance is None:
             raise ValueError("this model reads utterance features: pass segment.utterance")
         features = utterance if self.n_features else None
         enabled = self.precision != torch.float32 and self.training
         with torch.autocast(context.device.type, torch.bfloat16, enabled=enabled):
             raw = self.head.linear(self.backbone(context, features))
-        return self.head.distribution(raw.float(), context[:, -1])
+        return raw.float()
+
+
+def head_class(kind: str, config: ModelConfig) -> type[Head]:
+    """The head of a kind, with the covariance or the memory that the configuration asks for."""
+    if kind == "vmf" and config.memory.on:
+        return MatchedHead if config.memory.placebo == "matched" else MemoryHead
+    return SemiTiedHead if kind == "mdn" and config.covariance == "semi-tied" else HEADS[kind]
 
 
 def check_kind(kind: str) -> None:
@@ -85,6 +103,8 @@ def _initialise(model: DynamicsModel, seed: int) -> None:
     """Normal weights of variance 1 / inputs in the backbone, a tenth of that deviation in the head, no biases."""
     generator = generator_for(seed, "initialise")
     for module in model.modules():
+        if isinstance(module, Memory):
+            module.initialise(generator)
         # A recurrent network's matrices are its own parameters, several gates in one.
         parameters = module.named_parameters(recurse=False) if isinstance(module, (nn.Linear, nn.GRU)) else ()
         for name, parameter in parameters:

@@ -1,0 +1,43 @@
+"""What all sections of the configuration have in common, and the sections that are parts of others."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Section(BaseModel):
+    """Values that do not change; an unknown key or a value of another type is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class MemoryConfig(Section):
+    """What prototypes add to the vMF head: nothing without a role in `direction`, `concentration` or `magnitude`.
+
+    A context selects softly among `prototypes` by the cosine of its query to their keys, times a learned `sharpness`
+    that starts here. A `placebo` has as many parameters and none of what a memory is: the address tells nothing of
+    what is found there (shuffled_keys), prototypes start at random (random) or are one (one), or a further layer stands
+    in their place (matched).
+    """
+
+    direction: Literal["none", "blend", "alone"] = Field("none", description="blended with the head's own")
+    concentration: bool = Field(False, description="prototypes add to log kappa")
+    magnitude: bool = Field(False, description="prototypes add to the parameters of the log-normals")
+    prototypes: int = Field(64, ge=1)
+    key_width: int = Field(64, ge=1)
+    sharpness: float = Field(10.0, ge=0.1, le=1000)
+    learned: bool = Field(True, description="whether prototypes' directions leave their start")
+    placebo: Literal["none", "shuffled_keys", "random", "one", "matched"] = "none"
+
+    @property
+    def on(self) -> bool:
+        """Whether the prototypes have any role."""
+        return self.direction != "none" or self.concentration or self.magnitude
+
+    @field_validator("placebo")
+    @classmethod
+    def _of_something(cls, value: str, info: Any) -> str:
+        roles = [info.data.get(name) for name in ("direction", "concentration", "magnitude")]
+        if value != "none" and not any(role not in ("none", False, None) for role in roles):
+            raise ValueError("of a memory that has no role: set model.memory.direction, concentration or magnitude")
+        return value
