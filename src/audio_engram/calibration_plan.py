@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from audio_engram.data.worlds import WORLDS
+
 SPEAKERS, UTTERANCES = 24, 2
 OTHER_SIZES = {"structure": (40, 4), "archetypes": (24, 1)}
 """`structure` has 256 clusters of contexts, which need 100 frames each; the k-means of `archetypes` cost the most."""
@@ -65,11 +67,13 @@ one of `magnitude`: contexts foretell directions alone."""
 JUDGED_AT = {"predictability": 1, "magnitude": 2}
 """The lag at which an experiment is judged, and its figures compared with what the world says of them."""
 
-TRUTHS: dict[tuple[str, str], tuple[tuple[dict[str, Any], float], ...]] = {
-    ("archetypes", "chained"): (
-        ({"metric": "found_k"}, 64.0),
-        ({"metric": "membership_accuracy", "model": "K = 64", "data": "real"}, 1 - 0.05 * 63 / 64),
-    ),
-    ("archetypes", "archetypes"): (({"metric": "found_k"}, 64.0),),
-}
+
+def _planted(name: str) -> tuple[tuple[dict[str, Any], float], ...]:
+    """Where each figure of a world's clusters of directions is measured, and its truth."""
+    known = WORLDS[name]().clusters()
+    at = {"model": next(f"K = {one.value:.0f}" for one in known if one.metric == "found_k"), "data": "real"}
+    return tuple(({"metric": one.metric} | ({} if one.metric == "found_k" else at), one.value) for one in known)
+
+
+TRUTHS = {("archetypes", name): _planted(name) for name in ("chained", "archetypes")}
 """What is known besides the analytic figures of a world. The accuracy is what the best classifier reaches."""

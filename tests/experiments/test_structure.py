@@ -7,8 +7,9 @@ from audio_engram.config import make_config
 from audio_engram.data.planted import Regimes
 from audio_engram.data.processes import Resonance, World
 from audio_engram.errors import DataError
+from audio_engram.experiments.cluster_moments import cluster_means, explain
 from audio_engram.experiments.conditioning import Components, MeanPooled, Quartiles, conditionings
-from audio_engram.experiments.structure import LEAST_KEPT, NULLS, cluster_means, explain, structure
+from audio_engram.experiments.structure import LEAST_KEPT, NULLS, _Cell, _Judged, structure
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 
@@ -34,13 +35,22 @@ def measured(name, folder):
     return records, finding
 
 
+def few(records):
+    """The conditionings and lags whose clusters hold too few frames, real ones or a null's, with the least share."""
+    held = {}
+    for r in records.select(metric="mass_kept"):
+        held.setdefault((r.model, r.lag), []).append(r.value)
+    return {key: min(shares) for key, shares in held.items() if min(shares) < LEAST_KEPT}
+
+
 def check_warnings(warnings, records):
-    """A warning for every conditioning that is not judged because it holds too few frames, and no other."""
-    held = {(r.model, r.lag): r for r in records.select(metric="mass_kept", data="real")}
-    few = {key: r for key, r in held.items() if r.value < LEAST_KEPT}
-    assert len(warnings) == len(few)
-    for (name, lag), r in few.items():
-        assert any(f"({r.n_frames:,}) by {name} at lag {lag}: its" in w and f"{r.value:.1%}" in w for w in warnings)
+    """One line on every conditioning that is not judged because it holds too few frames, and on no other."""
+    left_out = few(records)
+    assert len(warnings) == bool(left_out)
+    assert "".join(warnings).count("%)") == len(left_out)
+    for (name, lag), share in left_out.items():
+        of = warnings[0][warnings[0].index(f"{name} at lag ") :].partition(";")[0]
+        assert f"{lag} ({share:.1%})" in of
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +150,55 @@ def test_confident_assignments_explain_more(regimes):
     assert records.one(metric="variance_ratio_confident_25%", **cell).value < everything
 
 
+def test_ratios_carry_the_frames_and_speakers_that_they_rest_on(regimes):
+    records, _ = regimes
+    cell = {"model": "PCA 8, k-means 256", "data": "real", "lag": 1}
+    ratio, share = (records.one(metric=m, split="test", **cell) for m in ("variance_ratio", "mass_kept"))
+    assert ratio.n_frames == pytest.approx(share.value * share.n_frames)
+    assert records.one(metric="variance_ratio_middle", **cell).n_frames < ratio.n_frames
+    assert share.n_speakers == ratio.n_speakers == 10  # of 24, and 4 for validation
+    on_training = records.one(metric="variance_ratio", split="train", **cell)
+    assert on_training.n_speakers == 10
+    assert 20_000 < on_training.n_frames < 10 * 2 * 1200
+
+
+def test_a_world_says_what_no_cluster_can_go_below(regimes, noise):
+    (known,) = regimes[0].select(mode="analytic")
+    assert (known.metric, known.model, known.lag) == ("variance_ratio_analytic", "truth", 1)
+    assert known.value == Regimes().unexplained()
+    assert [(r.lag, r.value) for r in noise[0].select(mode="analytic")] == [(1, 0.5), (2, 1.0)]
+
+
+def test_what_holds_few_frames_has_no_difference_to_its_nulls(noise):
+    records, _ = noise
+    compared = {(r.model, r.lag) for r in records.select(metric="variance_ratio_excess")}
+    everything = {(r.model, r.lag) for r in records.select(metric="mass_kept")}
+    assert few(records)
+    assert compared == everything - set(few(records))
+
+
+@pytest.mark.parametrize("short", [0, 1, 2])
+def test_a_null_that_holds_few_frames_is_none_to_beat(short):
+    real, *nulls = cells = [_Cell.__new__(_Cell) for _ in range(3)]
+    for place, cell in enumerate(cells):
+        cell.share = 0.4 if place == short else 0.9
+    judged = _Judged(real, nulls)
+    assert judged.least is cells[short]
+    assert judged.differences == []
+
+
+def test_too_few_frames_anywhere_are_said_and_nothing_is_judged(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "frames", 60)
+        records, finding = measured("noise", tmp_path)
+    assert (finding.verdict, finding.cause) == ("undecided", "too few frames")
+    assert finding.words.startswith("Too few frames: nothing can be judged")
+    best = max(few(records).values())
+    assert finding.measured.metric == "mass_kept"
+    assert finding.measured.value == best < LEAST_KEPT == finding.criterion.threshold
+    assert not records.select(metric="variance_ratio_excess")
+
+
 def test_means_and_errors_against_plain_arithmetic(tmp_path):
     run = run_of("noise", tmp_path)
     windows = run.windows("train", 1)
@@ -148,8 +207,11 @@ def test_means_and_errors_against_plain_arithmetic(tmp_path):
     labels[:40] = 3  # a cluster too small to be kept
     means = cluster_means(windows, index, labels)
     delta = windows.increments(index).double()
-    assert means.kept.tolist() == [True, True, True, False]
-    for k in range(4):
+    assert means.row.tolist() == [0, 1, 2, -1]
+    assert len(means.count) == len(means.mean) == len(means.variance) == 3
+    torch.testing.assert_close(means.total_mean, delta.mean(0))
+    torch.testing.assert_close(means.total_variance, delta.var(0))
+    for k in range(3):
         torch.testing.assert_close(means.mean[k], delta[labels == k].mean(0))
         torch.testing.assert_close(means.variance[k], delta[labels == k].var(0))
     test = run.windows("test", 1)
@@ -166,6 +228,17 @@ def test_means_and_errors_against_plain_arithmetic(tmp_path):
     gained = normal[0].log_prob(x).sum(1) - normal[1].log_prob(x).sum(1)
     torch.testing.assert_close(found.gained, gained)
     torch.testing.assert_close(found.place, test.target[asked][kept])
+
+
+def test_labels_far_apart_take_no_more_memory_and_change_nothing(tmp_path):
+    run = run_of("noise", tmp_path)
+    windows = run.windows("train", 1)
+    index = windows.with_valid_target()
+    labels = torch.arange(len(index)) % 3
+    near, far = cluster_means(windows, index, labels), cluster_means(windows, index, labels * 30_000)
+    assert far.mean.shape == near.mean.shape == (3, 32)
+    torch.testing.assert_close(far.mean, near.mean)
+    assert far.rows(torch.tensor([0, 1, 30_000, 60_000, 70_000])).tolist() == [0, -1, 1, 2, -1]
 
 
 def test_quartiles_cut_training_contexts_into_equal_parts():

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audio_engram.data.processes import World
+from audio_engram.data.processes import Analytic, World, left
 from audio_engram.distributions import VonMisesFisher
 from audio_engram.seeds import generator_for
 
@@ -27,6 +27,12 @@ class Archetypes(World):
         axes = axes / axes.norm(dim=1, keepdim=True)
         return torch.cat([axes, -axes]).float()
 
+    def clusters(self) -> list[Analytic]:
+        """How many there are, and the mean cosine A_D(κ) of a direction to the planted one it spreads about."""
+        about = VonMisesFisher(self.planted()[0].double(), torch.tensor(self.concentration, dtype=torch.float64))
+        cosine = float(about.mean_resultant_length)
+        return [Analytic("found_k", "truth", 1, 2.0 * self.axes), Analytic("tightness_full", "truth", 1, cosine)]
+
     def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
         """A bounded walk."""
         axes = self.planted()[: self.axes]
@@ -45,13 +51,15 @@ class Archetypes(World):
 
 
 class Chained(Archetypes):
-    """The same 64 directions, but each is followed by the next of them, with a jump now and then.
-
-    A context therefore foretells the next direction with probability 1 - jumps (1 - 1/64).
-    """
+    """The same 64 directions, but each is followed by the next of them, with a jump now and then."""
 
     name = "chained"
     jumps, memory = 0.05, 0.97
+
+    def clusters(self) -> list[Analytic]:
+        """A context also foretells the next direction, but for the jumps that lead elsewhere."""
+        told = 1 - self.jumps * (1 - 1 / (2 * self.axes))
+        return [*super().clusters(), Analytic("membership_accuracy", "truth", 1, told)]
 
     def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
         """Steps in a circle of directions, around a mean that slowly draws back."""
@@ -86,6 +94,10 @@ class Correlated(World):
             states.append(self.memory * states[-1] + sqrt(1 - self.memory**2) * e)
         return torch.stack(states) * scale @ axes.T
 
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """One memory in all directions, so that standardising and turning change nothing."""
+        return [left(k, 1 - self.memory ** (2 * (k - 1)) * (1 - self.memory) / 2) for k in lags]
+
 
 class Regimes(World):
     """Frames around 32 states in 8 dimensions that follow one another in a circle, with a jump now and then.
@@ -105,6 +117,10 @@ class Regimes(World):
         around = _circle(self.frames, self.states, self.jumps, generator)
         noise = torch.randn(self.frames, self.dim, generator=generator)
         return self.centres()[around] + self.spread * noise
+
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """Known at lag 1, to whom the state before is known."""
+        return [left(k, self.unexplained()) for k in lags if k == 1]
 
     def unexplained(self) -> float:
         """Share of the variance of standardised increments that is left when the state before them is known."""

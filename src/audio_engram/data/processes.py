@@ -41,6 +41,15 @@ class World(ABC):
         """The figures that are known exactly; none by default."""
         return []
 
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """Share of the variance of increments that is left when all frames up to `lag` before are known: the least
+        that clusters of contexts can leave. None by default."""
+        return []
+
+    def clusters(self) -> list[Analytic]:
+        """What is known of the clusters of its directions; nothing by default."""
+        return []
+
     def draw(self, seed: int) -> list[tuple[str, str, Float[Tensor, "N D"]]]:
         """All utterances as (id, speaker, latents)."""
         drawn = []
@@ -50,6 +59,11 @@ class World(ABC):
                 name = f"{self.name}-{speaker:03d}"
                 drawn.append((f"{name}-{number}", name, self.utterance(generator, speaker)))
         return drawn
+
+
+def left(lag: int, ratio: float) -> Analytic:
+    """A world's least variance ratio at a lag."""
+    return Analytic("variance_ratio", "truth", lag, ratio)
 
 
 def expected_cosine(correlation: float, dim: int) -> float:
@@ -129,6 +143,10 @@ class AR(World):
             ]
         return found
 
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """What the true predictor leaves."""
+        return [left(k, 1 - self.explained(k) / self.delta_variance) for k in lags]
+
     def rollout_mean(self, z: Float[Tensor, "*batch D"], steps: int) -> Float[Tensor, "*batch S D"]:
         """E[z_{t+s} | z_t] = A^s z_t: what a free-running mean rollout must reach."""
         turn, states = self.matrix().to(z.dtype), []
@@ -160,6 +178,10 @@ class Noise(World):
             found += [Analytic("delta_nll_excess", "truth", k, 0.0)]
         return found
 
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """Half at lag 1, everything later."""
+        return [left(k, 0.5 if k == 1 else 1.0) for k in lags]
+
 
 class Shuffled(AR):
     """Frames of `ar` with an offset for each speaker and a loudness for each utterance, in random order."""
@@ -174,6 +196,10 @@ class Shuffled(AR):
         return z[torch.randperm(len(z), generator=generator)]
 
     def analytic(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """Nothing in closed form."""
+        return []
+
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
         """Nothing in closed form."""
         return []
 

@@ -1,15 +1,19 @@
 """Do coarse clusters of contexts explain the next increment?"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from audio_engram.data.windows import Windows
+from audio_engram import numbers
 from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.experiments.cluster_moments import SMALLEST, Explained, Means, cluster_means, explain
 from audio_engram.experiments.conditioning import Conditioning, conditionings
+from audio_engram.experiments.known import analytic
 from audio_engram.experiments.meaning import LEVEL, heard
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
@@ -18,13 +22,11 @@ from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import Interval, SpeakerBootstrap
 
 CLUSTERS = (64, 256)
-SMALLEST = 100  # training frames, below which a cluster is left out
 LARGEST_DEGRADATION = 0.2
-LEAST_KEPT = 0.5  # of the held-out frames, for a conditioning to be judged
+LEAST_KEPT = 0.5  # of the held-out frames, of real data and of both nulls, for a conditioning to be judged
 NULLS = ("shuffled_within", "phase_randomised")
 BEYOND = 0.05  # of the variance; the surrogates share the spectrum up to what a finite utterance leaves of it
 SHARES = (0.5, 0.25, 0.1)  # of the most confident assignments
-CHUNK = 8192
 
 CRITERION = Criterion(
     experiment="structure",
@@ -35,97 +37,9 @@ CRITERION = Criterion(
     reason="Variance of standardised increments within clusters over their total variance, on held-out speakers with "
     f"the clusters' training means; at most {LARGEST_DEGRADATION:.0%} above the ratio on training speakers, and "
     f"{BEYOND} below that of frames in random order and of noise with the same spectrum: differencing and filtering "
-    "alone make increments predictable from their context.",
+    f"alone make increments predictable from their context. Judged where clusters of at least {SMALLEST} training "
+    f"frames hold {LEAST_KEPT:.0%} of the held-out frames, of these nulls too.",
 )
-
-
-@dataclass(frozen=True)
-class Means:
-    """Count, mean and variance of the training increments in every cluster, and of all together."""
-
-    count: Float[Tensor, " K"]
-    mean: Float[Tensor, "K D"]
-    variance: Float[Tensor, "K D"]
-    total_mean: Float[Tensor, " D"]
-    total_variance: Float[Tensor, " D"]
-    kept: Bool[Tensor, " K"]
-
-    @property
-    def ratio(self) -> float:
-        """Within over total variance of the training frames in clusters that are kept, without bias."""
-        n = self.count[self.kept]
-        about = self.mean[self.kept] - self.total_mean
-        within = self.variance[self.kept].sum(1)
-        total = within * (n - 1) / n + about.square().sum(1)
-        return float((n * within).sum() / (n * total).sum())
-
-
-def cluster_means(windows: Windows, index: Int[Tensor, " M"], labels: Int[Tensor, " M"]) -> Means:
-    """Moments of increments by cluster, in float64."""
-    n_clusters = int(labels.max()) + 1
-    count = torch.bincount(labels, minlength=n_clusters).double()
-    sums = torch.zeros(n_clusters, windows.frames.dim, dtype=torch.float64)
-    squares = torch.zeros_like(sums)
-    for part, label in zip(index.split(CHUNK), labels.split(CHUNK), strict=True):
-        delta = windows.increments(part).double()
-        sums.index_add_(0, label, delta)
-        squares.index_add_(0, label, delta.square())
-    mean = sums / count.clamp(min=1).unsqueeze(1)
-    spread = squares - count.unsqueeze(1) * mean.square()
-    n = count.sum()
-    total_mean = sums.sum(0) / n
-    return Means(
-        count,
-        mean,
-        (spread / (count - 1).clamp(min=1).unsqueeze(1)).clamp(min=1e-12),
-        total_mean,
-        ((squares.sum(0) - n * total_mean.square()) / (n - 1)).clamp(min=1e-12),
-        count >= SMALLEST,
-    )
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Held-out frames whose cluster is kept: squared errors, log-likelihood gained, and who said them."""
-
-    within: Float[Tensor, " M"]
-    total: Float[Tensor, " M"]
-    gained: Float[Tensor, " M"]
-    confidence: Float[Tensor, " M"]
-    place: Int[Tensor, " M"]
-    share: float
-
-    def only(self, chosen: Bool[Tensor, " M"]) -> "Explained":
-        """Some of the frames."""
-        within, total, gained = self.within[chosen], self.total[chosen], self.gained[chosen]
-        return Explained(within, total, gained, self.confidence[chosen], self.place[chosen], self.share)
-
-
-def explain(
-    means: Means, windows: Windows, index: Int[Tensor, " M"], labels: Int[Tensor, " M"], sure: Tensor
-) -> Explained:
-    """Score held-out increments against the training mean of their cluster.
-
-    The mean of n frames is off by a share 1/n of their variance, so squared errors are divided by 1 + 1/n: of clusters
-    that mean nothing the expected ratio is 1.
-    """
-    known = labels < len(means.kept)
-    known[known.clone()] = means.kept[labels[known]]
-    index, labels, share = index[known], labels[known], float(known.double().mean()) if len(known) else 0.0
-    parts = [
-        _errors(means, windows.increments(part).double(), label)
-        for part, label in zip(index.split(CHUNK), labels.split(CHUNK), strict=True)
-    ]
-    within, total, gained = (torch.cat(one) for one in zip(*parts, strict=True)) if parts else [torch.zeros(0)] * 3
-    return Explained(within, total, gained, sure[known], windows.target[index], share)
-
-
-def _errors(means: Means, delta: Float[Tensor, "M D"], label: Int[Tensor, " M"]) -> tuple[Tensor, Tensor, Tensor]:
-    off, off_total = (delta - means.mean[label]).square(), (delta - means.total_mean).square()
-    variance = means.variance[label]
-    gained = 0.5 * ((means.total_variance / variance).log() + off_total / means.total_variance - off / variance).sum(1)
-    within = off.sum(1) / (1 + 1 / means.count[label])
-    return within, off_total.sum(1) / (1 + 1 / means.count.sum()), gained
 
 
 def structure(run: Run) -> Outcome:
@@ -137,19 +51,19 @@ def structure(run: Run) -> Outcome:
         for lag in lags:
             for conditioning in fitted:
                 cells[conditioning.name, lag, data] = _Cell(run, conditioning, lag, data)
-    outcome = Outcome()
-    for cell in cells.values():
-        outcome.measurements += cell.measurements()
+    outcome = Outcome([record for cell in cells.values() for record in cell.records])
     names = list(dict.fromkeys(name for name, _, _ in cells))
     judged = [_Judged(cells[name, lag, "real"], [cells[name, lag, n] for n in NULLS]) for name in names for lag in lags]
     outcome.measurements += [record for one in judged for record in one.differences]
+    known = [] if run.world is None else run.world.variance_left(lags)
+    outcome.measurements += [analytic(run, one, "structure") for one in known]
     outcome.findings.append(_judge(judged))
-    outcome.warnings += [warning for one in judged if (warning := one.warning)]
+    outcome.warnings += _warnings(judged)
     return outcome
 
 
 class _Cell:
-    """One conditioning at one lag on one kind of data."""
+    """One conditioning at one lag on one kind of data. Of the frames themselves nothing is kept."""
 
     def __init__(self, run: Run, conditioning: Conditioning, lag: int, data: str) -> None:
         self.run, self.name, self.lag, self.data = run, conditioning.name, lag, data
@@ -157,29 +71,45 @@ class _Cell:
         train, test = self.train.with_valid_target(), self.test.with_valid_target()
         labels, _ = conditioning.assign_all(self.train, train)
         asked, sure = conditioning.assign_all(self.test, test)
-        self.means = cluster_means(self.train, train, labels)
-        self.explained = explain(self.means, self.test, test, asked, sure)
-        self.permuted = self._permuted(train, test, labels, asked) if data == "real" else None
-        self.bootstrap = self._bootstrap(self.explained)
-        self.ratios = self.bootstrap.ratios(self.explained.within, self.explained.total)
-        n = len(self.explained.within)
-        self.measured = self._record("variance_ratio", self.bootstrap.interval(self.ratios, n))
+        means = cluster_means(self.train, train, labels)
+        found = explain(means, self.test, test, asked, sure)
+        self.share = found.share
+        self.bootstrap = self._bootstrap(found)
+        self.ratios = self.bootstrap.ratios(found.within, found.total)
+        self.measured = self._record("variance_ratio", self.interval(self.ratios))
         # How much the ratio is higher on held-out speakers than on those the means are of.
-        change = self.ratios / self.means.ratio - 1
-        self.degradation = self._record("degradation", self.bootstrap.interval(change, n))
+        self.degradation = self._record("degradation", self.interval(self.ratios / means.ratio - 1))
+        self.on_training = self._on_training(means, train[means.rows(labels) >= 0])
+        everywhere = self.test.frames.speaker[self.test.target[test]]
+        share = Interval(found.share, None, None, len(test), len(everywhere.unique()))
+        self.kept = self._record("mass_kept", share)
+        self.records = [self.measured, self.on_training, self.degradation, *self._more(found, means)]
+        if data == "real":
+            permuted = self._permuted(train, test, labels, asked)
+            self.records += [self._ratio(permuted, data="permuted"), *self._slices(found), *self._of_speakers(found)]
 
-    def measurements(self) -> list[Measurement]:
-        """All that is told of this cell."""
-        train = Interval(self.means.ratio, None, None, int(self.means.count.sum()), 0)
-        found = [self.measured, self._record("variance_ratio", train, split="train"), self.degradation]
-        found.append(self._record("entropy_reduction", self.bootstrap.mean(self.explained.gained)))
-        n = len(self.explained.within)
-        found.append(self._record("mass_kept", Interval(self.explained.share, None, None, n, 0)))
-        found.append(self._record("clusters_kept", Interval(float(self.means.kept.sum()), None, None, n, 0)))
-        if self.permuted is not None:
-            found.append(self._ratio(self.permuted, data="permuted"))
-            found += self._slices() + self._of_speakers()
-        return found
+    @property
+    def enough(self) -> bool:
+        """Whether its ratio speaks for the frames at large."""
+        return self.share >= LEAST_KEPT
+
+    def interval(self, values: Tensor) -> Interval:
+        """The interval of a statistic, with the speakers that are heard in clusters that are kept."""
+        return _heard(self.bootstrap, self.bootstrap.interval(values, len(self.bootstrap.index)))
+
+    def _on_training(self, means: Means, kept: Int[Tensor, " M"]) -> Measurement:
+        speakers = self.train.frames.speaker[self.train.target[kept]].unique()
+        interval = Interval(means.ratio, None, None, len(kept), len(speakers))
+        return self._record("variance_ratio", interval, split="train")
+
+    def _more(self, found: Explained, means: Means) -> list[Measurement]:
+        """What clusters tell of the density, and how many frames they hold."""
+        clusters = Interval(float(len(means.count)), None, None, len(found.within), 0)
+        return [
+            self._record("entropy_reduction", _heard(self.bootstrap, self.bootstrap.mean(found.gained))),
+            self.kept,
+            self._record("clusters_kept", _heard(self.bootstrap, clusters)),
+        ]
 
     def _permuted(self, train: Tensor, test: Tensor, labels: Tensor, asked: Tensor) -> Explained:
         """The same cluster sizes, with frames put into them at random."""
@@ -188,46 +118,51 @@ class _Cell:
         asked = asked[torch.randperm(len(asked), generator=generator)]
         return explain(means, self.test, test, asked, torch.zeros(len(asked)))
 
-    def _slices(self) -> list[Measurement]:
+    def _slices(self, found: Explained) -> list[Measurement]:
         """The middle of utterances, their louder half, and the assignments that are most confident."""
-        sure = self.explained.confidence
-        chosen = {"middle": self._in_the_middle()}
+        sure = found.confidence
+        chosen = {"middle": self._in_the_middle(found.place)}
         if level := heard(self.run):
-            chosen["high_energy"] = _louder_half(level[LEVEL], self.test.frames.offsets)[self.explained.place]
+            chosen["high_energy"] = _louder_half(level[LEVEL], self.test.frames.offsets)[found.place]
         chosen |= {f"confident_{share:.0%}": sure >= sure.quantile(1 - share) for share in SHARES if len(sure)}
-        return [self._ratio(self.explained.only(mask), f"variance_ratio_{name}") for name, mask in chosen.items()]
+        return [self._ratio(found.only(mask), f"variance_ratio_{name}") for name, mask in chosen.items()]
 
-    def _in_the_middle(self) -> Bool[Tensor, " M"]:
-        frames, place = self.test.frames, self.explained.place
+    def _in_the_middle(self, place: Int[Tensor, " M"]) -> Bool[Tensor, " M"]:
+        frames = self.test.frames
         utterance = frames.utterance[place]
         start, end = frames.offsets[utterance], frames.offsets[utterance + 1]
         through = (place - start) / (end - start)
         return (through >= 0.25) & (through < 0.75)
 
-    def _of_speakers(self) -> list[Measurement]:
+    def _of_speakers(self, found: Explained) -> list[Measurement]:
         """How the ratio differs between held-out speakers."""
-        b = self.bootstrap
-        own = b.sums(self.explained.within) / b.sums(self.explained.total)
+        own = self.bootstrap.sums(found.within) / self.bootstrap.sums(found.total)
         own = own[own.isfinite()]
         return [
             self._record(
                 f"variance_ratio_speakers_p{q}",
-                Interval(float(own.quantile(q / 100)), None, None, len(self.explained.within), len(own)),
+                Interval(float(own.quantile(q / 100)), None, None, len(found.within), len(own)),
             )
             for q in (10, 50, 90)
             if len(own)
         ]
 
-    def _bootstrap(self, explained: Explained) -> SpeakerBootstrap:
-        return self.run.bootstrap(self.test.frames.speaker[explained.place])
+    def _bootstrap(self, found: Explained) -> SpeakerBootstrap:
+        return self.run.bootstrap(self.test.frames.speaker[found.place])
 
-    def _ratio(self, explained: Explained, metric: str = "variance_ratio", data: str = "") -> Measurement:
-        interval = self._bootstrap(explained).ratio(explained.within, explained.total)
+    def _ratio(self, found: Explained, metric: str = "variance_ratio", data: str = "") -> Measurement:
+        bootstrap = self._bootstrap(found)
+        interval = _heard(bootstrap, bootstrap.ratio(found.within, found.total))
         return self._record(metric, interval, data=data or self.data)
 
     def _record(self, metric: str, interval: Interval, **what: Any) -> Measurement:
         known = {"experiment": "structure", "model": self.name, "lag": self.lag, "data": self.data}
         return self.run.measure(interval, metric=metric, **(known | what))
+
+
+def _heard(bootstrap: SpeakerBootstrap, interval: Interval) -> Interval:
+    """The interval with the speakers whose frames are in it, who may be fewer than are drawn from."""
+    return replace(interval, n_speakers=len(bootstrap.index.unique()))
 
 
 def _louder_half(level: Float[Tensor, " N"], offsets: Int[Tensor, " U1"]) -> Bool[Tensor, " N"]:
@@ -239,29 +174,18 @@ class _Judged:
     """A conditioning at a lag beside its nulls."""
 
     def __init__(self, real: _Cell, nulls: list[_Cell]) -> None:
-        self.real = real
-        n = len(real.explained.within)
-        # Where no cluster of a null is large enough to be kept, its clusters explain nothing.
-        self.differences = [
-            real._record(
-                "variance_ratio_excess",
-                real.bootstrap.interval(real.ratios - null.ratios.nan_to_num(1.0), n),
-                data=null.data,
-            )
-            for null in nulls
-        ]
+        self.real, self.nulls = real, nulls
+        # What holds fewest frames: a null that cannot be measured is none to beat.
+        self.least = min([real, *nulls], key=lambda cell: cell.share)
 
-    @property
-    def warning(self) -> str:
-        """What to say of a conditioning that leaves most frames out, empty if it does not."""
-        share, n = self.real.explained.share, len(self.real.explained.within)
-        if share >= LEAST_KEPT:
-            return ""
-        return (
-            f"Structure: clusters of at least {SMALLEST} training frames hold {share:.1%} of the held-out frames "
-            f"({n:,}) by {self.real.name} at lag {self.real.lag}: its ratios, permuted ones too, rest on these and "
-            "are not judged."
-        )
+    @cached_property
+    def differences(self) -> list[Measurement]:
+        """The ratio less that of each null, paired over speakers; none where one of them holds too few frames."""
+        return [
+            self.real._record("variance_ratio_excess", self.real.interval(self.real.ratios - n.ratios), data=n.data)
+            for n in self.nulls
+            if self.least.enough
+        ]
 
     @property
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
@@ -272,25 +196,55 @@ class _Judged:
 
 _GENERALISES = CRITERION.model_copy(update={"metric": "degradation", "threshold": LARGEST_DEGRADATION})
 _BEYOND_NULL = CRITERION.model_copy(update={"metric": "variance_ratio_excess", "threshold": -BEYOND})
+_ENOUGH = CRITERION.model_copy(update={"metric": "mass_kept", "relation": "above", "threshold": LEAST_KEPT})
 
 
 def _judge(judged: list[_Judged]) -> Finding:
     """The conditioning and lag that explain most speak for all: luck gives the best of nine nothing near 0.6."""
-    enough = [one for one in judged if one.real.explained.share >= LEAST_KEPT] or judged
+    enough = [one for one in judged if one.least.enough]
+    if not enough:
+        return _too_few(max(judged, key=lambda one: (one.least.share, one.real.share)).least)
     best = min(enough, key=lambda one: (one.real.measured.high or 9.0, one.real.measured.value or 9.0))
     criterion, measured = decisive(best.conditions)
-    judged_at_all = best.real.explained.share >= LEAST_KEPT
-    beyond = " and ".join(f"{show(d)} beyond {_NULL_WORDS[d.data]}" for d in best.differences)
+    less = " and ".join(f"{show(d)} for {_NULL_WORDS[d.data]}" for d in best.differences)
     return Finding(
         criterion=criterion,
         measured=measured,
-        verdict=criterion.judge(measured) if judged_at_all else "undecided",
-        cause=criterion.cause(measured) if judged_at_all else "no interval",
+        verdict=criterion.judge(measured),
+        cause=criterion.cause(measured),
         words=f"{best.real.name} at lag {best.real.lag} leaves {show(best.real.measured)} of the variance of held-out "
-        f"increments within clusters ({show(best.real.degradation)} more than on training speakers), "
-        f"{beyond}.",
+        f"increments within clusters, on training speakers {numbers.number(best.real.on_training.value)}; less what "
+        f"it leaves of the nulls it is {less}, where less than {numbers.threshold(-BEYOND)} is asked.",
         would_change="Finer clusters with more data for each, or another representation.",
     )
+
+
+def _too_few(cell: _Cell) -> Finding:
+    """Nothing can be judged; `cell` is the one that comes nearest."""
+    of = _NULL_WORDS.get(cell.data, "the real frames")
+    return Finding(
+        criterion=_ENOUGH,
+        measured=cell.kept,
+        verdict="undecided",
+        cause="too few frames",
+        words=f"Too few frames: nothing can be judged unless clusters of at least {SMALLEST} training frames hold "
+        f"{LEAST_KEPT:.0%} of the held-out frames and of each null's. What comes nearest is {cell.name} at lag "
+        f"{cell.lag}, with {cell.share:.1%} of {of}.",
+        would_change="More audio: of more training speakers, or longer.",
+    )
+
+
+def _warnings(judged: Sequence[_Judged]) -> list[str]:
+    """One line on what is not judged because it holds too few frames."""
+    few: dict[str, list[_Judged]] = {}
+    for one in judged:
+        if not one.least.enough:
+            few.setdefault(one.real.name, []).append(one)
+    said = [f"{name} at lag {', '.join(f'{o.real.lag} ({o.least.share:.1%})' for o in of)}" for name, of in few.items()]
+    return [
+        f"Structure: not judged, because clusters of at least {SMALLEST} training frames hold under {LEAST_KEPT:.0%} "
+        f"of the held-out frames, real ones or a null's: {'; '.join(said)}. Their ratios rest on few frames."
+    ] * bool(said)
 
 
 _NULL_WORDS = {"shuffled_within": "frames in random order", "phase_randomised": "noise with the same spectrum"}
