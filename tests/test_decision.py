@@ -201,7 +201,7 @@ def test_no_advice_has_marks_of_code():
 
 
 VERDICTS = ("pass", "fail", "undecided", "unattainable")
-CAUSES = ("frozen", "too few speakers", "no interval", "straddles")
+CAUSES = ("frozen", "too few speakers", "too few frames", "no interval", "straddles")
 
 
 def test_advice_does_not_speak_of_intervals_that_were_not_measured():
@@ -219,6 +219,15 @@ def test_headlines():
     assert text.startswith("Nothing is predictable")
     assert "drift" in text
     assert "robust" in text
+
+
+def test_a_headline_says_why_clusters_of_contexts_fail_where_archetypes_pass():
+    text = decide([finding("structure", "variance_ratio", "fail"), finding("archetypes", "tightness", "pass")]).headline
+    assert text.startswith("Coarse clusters of contexts do not explain")
+    assert "to a network that reads every frame of a context; clusters only tell roughly where it lies." in text
+    for verdicts in (("fail", "fail"), ("pass", "pass"), ("undecided", "pass")):
+        asked = zip(("structure", "archetypes"), ("variance_ratio", "tightness"), verdicts, strict=True)
+        assert "network" not in decide([finding(*one) for one in asked]).headline
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ ANSWERED: dict[str, dict[Answer, str]] = {
         "open": "Whether there are reusable directions that contexts foretell is undecided.",
     },
 }
+WHY_THEY_DIFFER = (
+    "Contexts foretell them to a network that reads every frame of a context; clusters only tell roughly where it lies."
+)
 MOST_ANSWERS = 2  # in a headline
 NOT_ASKED = (
     "The decision tree begins with the experiments predictability and factorisation, which this run did not measure."
@@ -96,7 +99,7 @@ def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
     if predictable is None:
         asked = list(dict.fromkeys(f.criterion.experiment for f in findings))
         answers = [_answered([f for f in findings if f.criterion.experiment == name]) for name in asked[:MOST_ANSWERS]]
-        return " ".join(answers) or "No criterion was judged."
+        return " ".join([*answers, *_why_they_differ(findings)]) or "No criterion was judged."
     first = PREDICTABLE[predictable.verdict]
     gaps = [f for f in findings if f.criterion.experiment == "injection" and f.label]
     if not gaps:
@@ -104,6 +107,12 @@ def _headline(predictable: Finding | None, findings: list[Finding]) -> str:
     if len({f.label for f in gaps}) == 1:
         return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
     return f"{first} On their own states the models differ ({_labels(gaps)})."
+
+
+def _why_they_differ(findings: list[Finding]) -> list[str]:
+    """What two answers that seem to gainsay each other were asked of."""
+    verdicts = {f.criterion.experiment: f.verdict for f in findings}
+    return [WHY_THEY_DIFFER] * ((verdicts.get("structure"), verdicts.get("archetypes")) == ("fail", "pass"))
 
 
 def _answered(findings: list[Finding]) -> str:
