@@ -13,6 +13,19 @@ from audio_engram.report.scales import scale
 from audio_engram.report.series import Style
 
 ROW = 30.0
+LINE_NAMES = 18.0
+LETTER = 6.6  # of room for a label
+
+
+class Across(NamedTuple):
+    """The axis of dots: upright lines with their labels, its range, and whether values may be of any size."""
+
+    lines: tuple[tuple[float, str], ...] = ((0.0, ""),)
+    limits: tuple[float, float] | None = None
+    any_size: bool = False
+
+
+ZERO = Across()
 
 
 class Row(NamedTuple):
@@ -23,11 +36,14 @@ class Row(NamedTuple):
     style: Style
 
 
-def dot_panel(title: str, name: str, rows: Sequence[Row], any_size: bool = False, line: float = 0.0) -> Panel:
-    """Dots with intervals beside a line, at zero unless told; those of any size may need an axis that is not linear."""
-    with axes(Margins(left=190, right=58, top=10, bottom=34), height=ROW * len(rows) + 54) as on:
+def dot_panel(title: str, name: str, rows: Sequence[Row], across: Across = ZERO) -> Panel:
+    """Dots with intervals beside lines, at zero unless told; those of any size may need an axis that is not linear."""
+    named = LINE_NAMES if any(text for _, text in across.lines) else 0.0
+    left = min(190, 14 + round(LETTER * max((len(row.label) for row in rows), default=0)))
+    with axes(Margins(left, right=58, top=10 + round(named), bottom=34), ROW * len(rows) + 54 + named) as on:
         _rows(on, [row.label for row in rows])
-        on.axvline(line, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
+        for value, text in across.lines:
+            _line(on, value, text)
         for place, row in enumerate(rows):
             _whisker(on, row.record, place, row.style.role)
             if row.record.value is not None:
@@ -42,9 +58,28 @@ def dot_panel(title: str, name: str, rows: Sequence[Row], any_size: bool = False
                     markersize=6,
                 )
             _value(on, row.record, place)
-        if any_size:
+        if across.any_size:
             scale(on, "x", [row.record.value for row in rows if row.record.value is not None])
+        if across.limits:
+            on.set_xlim(*across.limits)
         return Panel(title, to_svg(on, name), describe(title, rows))
+
+
+def _line(on: Axes, value: float, text: str) -> None:
+    """An upright line, named above the panel."""
+    on.axvline(value, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
+    if text:
+        on.annotate(
+            text,
+            (value, 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=10.5,
+            color=color("threshold"),
+        )
 
 
 def waterfall_panel(title: str, name: str, parts: Sequence[Row], total: Row, limits: tuple[float, float]) -> Panel:

@@ -69,8 +69,7 @@ def _magnitude_rows(records: Measurements) -> list[Row]:
 
 
 def _short(label: str, suffix: str, room: int = 32) -> str:
-    label = label.replace(" × log-normal", "")
-    keep = room - len(suffix)
+    label, keep = words.brief(label), room - len(suffix)
     return (label if len(label) <= keep else label[: keep - 1] + "…") + suffix
 
 

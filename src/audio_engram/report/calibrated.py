@@ -8,7 +8,7 @@ from audio_engram import numbers
 from audio_engram.calibration import ALLOWED, Passed, Recovered
 from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
-from audio_engram.report.bars import Row, dot_panel
+from audio_engram.report.bars import Across, Row, dot_panel
 from audio_engram.report.figure import Drawn, figure
 from audio_engram.report.series import style_of
 from audio_engram.report.tables import Table
@@ -101,7 +101,11 @@ def _panel(passed: list[Passed], null: bool) -> list[Drawn]:
     rows = [Row(f"{one.row.experiment}, {one.row.world}", _record(one), style_of("vmf")) for one in mine]
     title, name = ("nothing", "calibration") if null else ("something", "calibration-found")
     line = ALLOWED if null else 0.5
-    return [(dot_panel(f"Share that passed where there is {title}", name, rows, line=line), [])] if rows else []
+    return (
+        [(dot_panel(f"Share that passed where there is {title}", name, rows, Across(((line, ""),))), [])]
+        if rows
+        else []
+    )
 
 
 def _record(one: Passed) -> Measurement:

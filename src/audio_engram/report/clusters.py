@@ -1,12 +1,13 @@
 """Clusters of contexts and of directions, beside their nulls."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from audio_engram import numbers
 from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
-from audio_engram.report.bars import Row, dot_panel
+from audio_engram.report.bars import Across, Row, dot_panel
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
 from audio_engram.report.maps import HEIGHT as MAP_HEIGHT
@@ -24,9 +25,12 @@ LOOKS = {
 }
 HEARD = {
     "eta_squared_energy_change": Style("mdn", "o"),
-    "eta_squared_flux": Style("vmf", "s"),
-    "eta_squared_pitch_change": Style("magnitude", "P"),
+    "eta_squared_flux": Style("other-2", "D", "dashed"),
+    "eta_squared_pitch_change": Style("other-3", "v", "dotted"),
 }
+ALONG_K = Look("lag", x_label="number of clusters K")
+WORST = -1.0  # of η² in its panel
+NULLS = ("shuffled_within", "phase_randomised")
 SLICES = (
     "variance_ratio_high_energy",
     "variance_ratio_middle",
@@ -34,6 +38,8 @@ SLICES = (
     "variance_ratio_confident_25%",
     "variance_ratio_confident_10%",
 )
+# What the experiments ask for; the report does not load them.
+SMALLEST, EXPLAINS, TIGHT, FORETOLD = 100, 0.6, 0.75, 0.6
 KEPT = ("entropy_reduction", "mass_kept", "clusters_kept")
 SPEAKERS = tuple(f"variance_ratio_speakers_p{q}" for q in (10, 50, 90))
 MEMBERSHIP = (
@@ -47,29 +53,36 @@ MEMBERSHIP = (
 def structure(records: Measurements, name: str) -> list[Figure]:
     """Variance ratios of every conditioning and null, a panel for each lag."""
     ratios = records.select(metric="variance_ratio", split="test")
+    ratios = Measurements(r for r in ratios if r.value is not None)
+    curves = [Curve(_of(data), LOOKS[data]._replace(dash="none"), ()) for data in _kinds(ratios)]
+    across = Across(((EXPLAINS, f"wanted: {EXPLAINS:g}"), (1.0, "nothing")), _reach(ratios))
     drawn: list[Drawn] = []
     for lag in sorted({r.lag for r in ratios}):
-        rows = [
-            Row(_conditioned(r), r, LOOKS[r.data])
-            for r in _by_conditioning(ratios.select(lag=lag))
-            if r.value is not None
-        ]
-        curves = [Curve(_of(data), LOOKS[data]._replace(dash="none"), ()) for data in _kinds(ratios)]
-        drawn.append((dot_panel(f"Variance ratio at lag {lag}", f"{name}-lag{lag}", rows), curves))
+        rows = _conditioned(_by_conditioning(ratios.select(lag=lag)))
+        drawn.append((dot_panel(f"Variance ratio at lag {lag}", f"{name}-lag{lag}", rows, across), curves))
     caption = (
-        "Variance of held-out increments within clusters of contexts over their total variance: 1 is nothing. "
-        f"{INTERVALS} Structure is what lies below both nulls."
+        "Variance of held-out increments within clusters of contexts over their total variance: at 1 clusters tell "
+        f"nothing. {INTERVALS} Structure is what lies below the threshold and below both nulls. What is not drawn has "
+        f"no cluster of {SMALLEST} training frames. How far real frames lie below the nulls stands in the tables."
     )
     return figure(caption, drawn)
+
+
+def _reach(ratios: Measurements) -> tuple[float, float]:
+    """The range that every lag needs, so that panels side by side can be compared."""
+    ends = [EXPLAINS, 1.0, *(v for r in ratios for v in (r.value, r.low, r.high) if v is not None)]
+    room = 0.06 * (max(ends) - min(ends))
+    return min(ends) - room, max(ends) + room
 
 
 def structure_tables(records: Measurements) -> list[Table]:
     """The ratios on all kinds of data; slices; what is kept."""
     of_test = Measurements(r for r in records if r.split == "test")
     ratios = [(_of(data), "variance_ratio", data) for data in _kinds(of_test.select(metric="variance_ratio"))]
+    ratios += [(f"less {_of(data)}", "variance_ratio_excess", data) for data in NULLS]
     real = [[(words.metric(m).label, m, "real") for m in some] for some in (SLICES, SPEAKERS, ("degradation", *KEPT))]
     captions = (
-        "Variance ratio on real data and its nulls.",
+        "Variance ratio on real data and its nulls, and what real data have less than each null: these decide.",
         "Variance ratio on parts of the held-out frames.",
         "Variance ratio of single held-out speakers.",
         "Against training speakers; nats gained by a Gaussian for each cluster; clusters of 100 frames and more.",
@@ -79,7 +92,8 @@ def structure_tables(records: Measurements) -> list[Table]:
 
 def _table(records: Measurements, caption: str, columns: Sequence[tuple[str, str, str]]) -> Table:
     cells = {(r.model, r.lag, r.metric, r.data): r for r in records}
-    keys = sorted({(r.lag, r.model) for r in records.select(metric="variance_ratio", data="real")})
+    real = _by_conditioning(records.select(metric="variance_ratio", data="real"))
+    keys = sorted({(r.lag, r.model): None for r in real}, key=lambda key: key[0])
     there = [c for c in columns if any((model, lag, c[1], c[2]) in cells for lag, model in keys)]
     rows = tuple(
         (model, str(lag), *(shown(cells.get((model, lag, metric, data))) for _, metric, data in there))
@@ -93,21 +107,26 @@ def archetypes(records: Measurements, name: str) -> list[Figure]:
     along = Measurements(_at_k(r) for r in records if r.model.startswith("K = ") and r.split == "test")
     drawn: list[Drawn] = []
     tight = [_curve(along, "tightness", data, _of(data), LOOKS[data]) for data in ("real", "gaussian", "random_pairs")]
-    drawn += _panel("Tightness", f"{name}-tightness", [*null_band(tight[1:]), *tight], 0.75)
+    drawn += _panel("Tightness", f"{name}-tightness", [*null_band(tight[1:]), *tight], _wanted(TIGHT))
     looks = (LOOKS["real"], Style("magnitude", "P", "dotted"), Style("muted", "X"), LOOKS["random_pairs"])
     told = [
         _curve(along, metric, data, words.of_data(words.metric(metric).label, data), look)
         for (metric, data), look in zip(MEMBERSHIP, looks, strict=True)
     ]
-    drawn += _panel("Membership foretold from contexts", f"{name}-membership", [*null_band(told[2:]), *told], 0.6)
+    told = [*null_band(told[2:]), *told]
+    drawn += _panel("Membership foretold from contexts", f"{name}-membership", told, _wanted(FORETOLD))
     heard = [_curve(along, metric, "real", words.metric(metric).label, look) for metric, look in HEARD.items()]
-    drawn += _panel("What is heard, explained (η²)", f"{name}-heard", heard, None)
+    drawn += _panel("What is heard, explained (η²)", f"{name}-heard", heard, replace(ALONG_K, limits=_shares(heard)))
     caption = (
         f"Clusters of directions by their number K, on held-out speakers. {INTERVALS} Dashed lines are the thresholds; "
         "an archetype is what lies above the grey band of the nulls: for tightness both of them, for membership random "
         "pairs and the most frequent cluster."
     )
-    return figure(caption, drawn)
+    below = (
+        " η² is below 0 where the clusters' training means are worse than one mean for all; intervals may leave its "
+        f"panel, and what is below {numbers.threshold(WORST)} does."
+    )
+    return figure(caption + (below if any(curve.records for curve in heard) else ""), drawn)
 
 
 def archetypes_shown(found: ArchetypeMap, name: str) -> list[Figure]:
@@ -184,11 +203,22 @@ def _by_k(records: Measurements, caption: str, metrics: Sequence[tuple[str, str]
     return [Table(caption, columns, rows)] if there else []
 
 
-def _panel(title: str, name: str, curves: Sequence[Curve], threshold: float | None) -> list[Drawn]:
+def _shares(curves: Sequence[Curve]) -> tuple[float, float]:
+    """From the lowest share, but `WORST` at the least, to above the highest: a long interval would hide the rest."""
+    values = [0.0, *(r.value for curve in curves for r in curve.records if r.value is not None)]
+    room = 0.1 * (max(values) - min(values)) or 0.1
+    return max(min(values) - room, WORST), max(values) + room
+
+
+def _wanted(threshold: float) -> Look:
+    return replace(ALONG_K, guides=((threshold, f"wanted: {threshold:g}"),))
+
+
+def _panel(title: str, name: str, curves: Sequence[Curve], look: Look) -> list[Drawn]:
     there = [curve for curve in curves if curve.records]
-    guides = () if threshold is None else ((threshold, f"wanted: {threshold:g}"),)
-    look = Look("lag", guides=guides, x_label="number of clusters K")
-    return [(line_panel(title, name, there, look), there)] if there else []
+    legend = tuple((curve.label, curve.style) for curve in there)
+    # Its own legend in each panel: what the three tell of is not the same.
+    return [(replace(line_panel(title, name, there, look), legend=legend), [])] if there else []
 
 
 def _curve(records: Measurements, metric: str, data: str, label: str, style: Style) -> Curve:
@@ -217,5 +247,11 @@ def _of(data: str) -> str:
     return words.DATA[data] or "real"
 
 
-def _conditioned(record: Measurement) -> str:
-    return f"{record.model.replace('k-means', 'k')}, {_of(record.data)}"
+def _conditioned(records: Sequence[Measurement]) -> list[Row]:
+    """A row for each record; the clusters are named once, in the first of their rows."""
+    rows, last = [], ""
+    for record in records:
+        clusters = f"{record.model.replace('k-means', 'k')}, " if record.model != last else ""
+        rows.append(Row(f"{clusters}{_of(record.data)}", record, LOOKS[record.data]))
+        last = record.model
+    return rows

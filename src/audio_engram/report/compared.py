@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
-from audio_engram.report.bars import Row, dot_panel
+from audio_engram.report.bars import Across, Row, dot_panel
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.scatter import Point, scatter_panel
 from audio_engram.report.series import Curve, Style, data_order, model_order, style_of
@@ -108,8 +108,8 @@ def representation(records: Measurements, name: str) -> list[Figure]:
             drawn.append((replace(panel, key=named), [Curve(words.model(h), _mark(h), ()) for h in HEADS]))
     caption = (
         "What the order of frames tells in a second (left is more) against the share of the advantage that free "
-        f"running keeps (up is more stable; an arrow with its value is further down). {INTERVALS} One panel for each "
-        "frame rate, because only equal rates compare."
+        f"running keeps (up is more stable; arrows are further down, as told below). {INTERVALS} One panel for "
+        "each frame rate, because only equal rates compare."
     )
     return figure(caption, drawn) + dots(records, "dynamics_per_second", name)
 
@@ -156,7 +156,7 @@ def dots(records: Measurements, metric: str, name: str) -> list[Figure]:
     for place, (rate, codecs) in enumerate(by_rate.items()):
         rows = [Row(_label(r), r, style_of(r.model, r.data)) for r in of_metric if r.codec in codecs]
         named = f"{title}, {rate}" if len(by_rate) > 1 else title
-        panels.append((dot_panel(named, f"{name}-{metric}{place}", rows, any_size=True), []))
+        panels.append((dot_panel(named, f"{name}-{metric}{place}", rows, Across(any_size=True)), []))
     return figure(f"{words.metric(metric).meaning} {INTERVALS}", panels)
 
 

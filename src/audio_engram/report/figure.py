@@ -30,5 +30,4 @@ def figure(caption: str, drawn: Iterable[Drawn]) -> list[Figure]:
 def title_of(metric: str) -> str:
     """A metric with its unit."""
     known = words.metric(metric)
-    label = known.label[:1].upper() + known.label[1:]
-    return f"{label} ({known.unit})" if known.unit else label
+    return f"{known.title} ({known.unit})" if known.unit else known.title

@@ -4,12 +4,23 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric's name on the page, its unit and its meaning in a sentence."""
+    """A metric's name on the page, its unit and its meaning in a sentence; `whole` for numbers that are whole."""
 
     label: str
     unit: str
     meaning: str
+    whole: bool = False
 
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a line; a Greek letter means something else as a capital."""
+        return self.label[:1].upper() + self.label[1:] if self.label[:1].isascii() else self.label
+
+
+ETA_SQUARED = (
+    "Share of the variance that the clusters' training means explain, held-out speakers; below 0 they are worse than "
+    "one mean for all."
+)
 
 METRICS = {
     "delta_nll": Metric(
@@ -115,7 +126,7 @@ METRICS = {
         "Held-out log-likelihood gained by a Gaussian for each cluster over one for all.",
     ),
     "mass_kept": Metric("mass kept", "share", "Held-out frames in clusters of at least 100 training frames."),
-    "clusters_kept": Metric("clusters kept", "", "Clusters of at least 100 training frames."),
+    "clusters_kept": Metric("clusters kept", "", "Clusters of at least 100 training frames.", whole=True),
     "variance_ratio_excess": Metric(
         "variance ratio less the null's", "", "Below 0: clusters explain more than on the null."
     ),
@@ -134,7 +145,7 @@ METRICS = {
     ),
     "variance_explained": Metric("variance explained", "", "Of held-out directions, by the means of their clusters."),
     "cluster_entropy": Metric("entropy of sizes", "", "1 where all clusters are alike in size."),
-    "empty_clusters": Metric("empty clusters", "", "Clusters that no direction falls into."),
+    "empty_clusters": Metric("empty clusters", "", "Clusters that no direction falls into.", whole=True),
     "membership_accuracy": Metric(
         "membership foretold", "share", "Clusters of the next increment that a network foretells from its context."
     ),
@@ -143,12 +154,13 @@ METRICS = {
         "membership, majority", "share", "The same by always naming the most frequent cluster."
     ),
     "membership_excess": Metric("membership beyond the null", "", "More foretold than for random pairs of frames."),
-    "found_k": Metric("K found", "", "Least K whose tightness beyond the nulls is as good as the best."),
-    "eta_squared_energy_change": Metric(
-        "η², change of level", "", "Share that the cluster explains, held-out speakers."
+    "found_k": Metric(
+        "K found",
+        "",
+        "Least K whose tightness beyond the nulls is as good as the best; none if no K is clearly tighter.",
+        whole=True,
     ),
-    "eta_squared_flux": Metric("η², spectral flux", "", "Share that the cluster explains, held-out speakers."),
-    "eta_squared_pitch_change": Metric(
-        "η², change of pitch", "", "Share that the cluster explains, held-out speakers."
-    ),
+    "eta_squared_energy_change": Metric("η², change of level", "", ETA_SQUARED),
+    "eta_squared_flux": Metric("η², spectral flux", "", ETA_SQUARED),
+    "eta_squared_pitch_change": Metric("η², change of pitch", "", ETA_SQUARED),
 }

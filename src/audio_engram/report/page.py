@@ -73,7 +73,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "contents": _contents(run.decision, found, bool(training), bool(audio)),
         "used_verdicts": _used_verdicts(run.decision),
         "has_ceiling": any(f.ceiling for f in run.decision.findings),
-        "priors": _priors(run.decision),
+        "priors": _priors(run.decision, scored=not run.provenance.corpus.synthetic),
         "sections": found,
         "training": training,
         "audio": audio,
@@ -117,13 +117,15 @@ def _used_verdicts(decision: Decision) -> list[tuple[str, str]]:
     return [(verdict, meaning) for verdict, meaning in words.VERDICTS.items() if verdict in used]
 
 
-def _priors(decision: Decision) -> Table | None:
+def _priors(decision: Decision, scored: bool) -> Table | None:
+    """The hypotheses are of recorded speech: what is synthetic neither confirms nor refutes them."""
     said = {True: "true", False: "false", None: "open"}
     rows = tuple(
-        (p.hypothesis, f"{p.probability:.2f}", said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}")
+        (p.hypothesis, f"{p.probability:.2f}")
+        + ((said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}") if scored else ())
         for p in decision.priors
     )
-    columns = ("hypothesis", "probability", "outcome", "Brier score")
+    columns = ("hypothesis", "probability", *(("outcome", "Brier score") if scored else ()))
     return Table("Hypotheses with the probability given beforehand.", columns, rows) if rows else None
 
 

@@ -16,6 +16,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from audio_engram.report.series import Style
+
 WIDTH, HEIGHT = 400.0, 270.0
 ROLES = (
     "ink",
@@ -78,12 +80,17 @@ _RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot with its title, a text for those who cannot see it, and what its numbered labels stand for."""
+    """One plot with its title and a text for those who cannot see it.
+
+    `key` tells what numbered labels stand for, `legend` names series of this panel alone, `note` stands below.
+    """
 
     title: str
     svg: str
     alt: str
     key: tuple[tuple[str, str], ...] = ()
+    legend: tuple[tuple[str, Style], ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
+from audio_engram.report import words
 from audio_engram.report.labels import RADII, Box, places
 from audio_engram.report.panels import Margins, Panel, axes, color, to_svg
 from audio_engram.report.scales import scale
@@ -26,12 +27,12 @@ class Point(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Where a point is drawn; `beyond` is what it says if its true place lies below the panel."""
+    """Where a point is drawn, and whether its true place lies below the panel."""
 
     point: Point
     x: float
     y: float
-    beyond: str
+    below: bool
 
 
 def scatter_panel(
@@ -39,7 +40,7 @@ def scatter_panel(
 ) -> Panel:
     """Crosses of intervals with a marker in their middle and a label beside; points without a value are left out.
 
-    What lies below the lower limit stands on it as an arrow with its value.
+    What lies below the lower limit stands on it as an arrow, and its value in the note.
     """
     with axes(Margins(left=64, right=24, top=12, bottom=44), height=HEIGHT) as on:
         seen = [one for point in points if (one := _seen(point, limits[0])) is not None]
@@ -53,15 +54,25 @@ def scatter_panel(
         on.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
         on.yaxis.set_major_formatter(FuncFormatter(numbers.tick))
         _label(on, seen)
-        return Panel(title, to_svg(on, name), _described(title, points))
+        return Panel(title, to_svg(on, name), _described(title, points), note=_further_down(seen))
 
 
 def _seen(point: Point, lowest: float) -> Seen | None:
     if point.x.value is None or point.y.value is None:
         return None
     below = point.y.value < lowest
-    beyond = f" at {numbers.number(point.y.value)}" if below else ""
-    return Seen(point, point.x.value, lowest if below else point.y.value, beyond)
+    return Seen(point, point.x.value, lowest if below else point.y.value, below)
+
+
+def _further_down(seen: Sequence[Seen]) -> str:
+    """The values of the points below the panel, which beside their arrows would hide one another."""
+    said = (
+        f"{one.point.label} ({words.brief(words.model(one.point.y.model))}) at {numbers.number(one.point.y.value)}"
+        for one in seen
+        if one.below
+    )
+    listed = ", ".join(said)
+    return f"Further down: {listed}." if listed else ""
 
 
 def _cross(on: Axes, one: Seen) -> None:
@@ -69,10 +80,10 @@ def _cross(on: Axes, one: Seen) -> None:
     x, y = one.point.x, one.point.y
     if x.low is not None and x.high is not None:
         on.plot([x.low, x.high], [one.y, one.y], color=shade, linewidth=1, alpha=0.6)
-    if y.low is not None and y.high is not None and not one.beyond:
+    if y.low is not None and y.high is not None and not one.below:
         on.plot([one.x, one.x], [y.low, y.high], color=shade, linewidth=1, alpha=0.6)
     on.plot(one.x, one.y, marker, color=shade, markersize=6, clip_on=False, zorder=4)
-    if one.beyond:
+    if one.below:
         down = {"arrowstyle": "-|>", "color": shade, "shrinkA": 0, "shrinkB": 0}
         on.annotate("", (one.x, one.y), (0, 16), textcoords="offset points", arrowprops=down)
 
@@ -84,7 +95,7 @@ def _label(on: Axes, seen: Sequence[Seen]) -> None:
     assert canvas is not None
     to_points = 72 / canvas.dpi
     at = [tuple(v * to_points for v in on.transData.transform((one.x, one.y))) for one in seen]
-    texts = [one.point.label + one.beyond for one in seen]
+    texts = [one.point.label for one in seen]
     box = on.get_window_extent()
     room = Box(*(v * to_points for v in ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, box.width, box.height)))
     for one, text, offset in zip(seen, texts, places([(x, y) for x, y in at], texts, room), strict=True):

@@ -41,6 +41,8 @@ def shown(record: Measurement | None) -> str:
         return "–"
     if record.value is None and not record.n_frames:
         return "not measured"
+    if words.metric(record.metric).whole and record.low is None:
+        return "none" if record.value is None else numbers.count(round(record.value))
     return numbers.interval(record.value, record.low, record.high)
 
 
@@ -62,7 +64,7 @@ def along(records: Measurements, metric: str, axis: str) -> list[Table]:
 def _caption(metric: str, axis: str) -> str:
     known = words.metric(metric)
     unit = f", {known.unit}" if known.unit else ""
-    return f"{known.label[:1].upper()}{known.label[1:]}{unit}, by {axis}. {known.meaning}".strip()
+    return f"{known.title}{unit}, by {axis}. {known.meaning}".strip()
 
 
 def parts(records: Measurements) -> list[Table]:

@@ -131,7 +131,8 @@ SOUNDS = {
 VERDICTS = {
     "pass": "the whole interval is on the good side of the threshold",
     "fail": "the whole interval is on the bad side of the threshold",
-    "undecided": "the interval straddles the threshold, there are too few speakers, or a head stands still",
+    "undecided": "the interval straddles the threshold or there is none, there are too few speakers or frames, "
+    "or a head stands still",
     "unattainable": "no predictor trained directly at that lag reaches the threshold, so no rollout is asked to",
 }
 
@@ -177,6 +178,11 @@ def metric(name: str) -> Metric:
 def model(name: str) -> str:
     """The words for a model; an unknown one keeps its own name, and a difference names both sides."""
     return " − ".join(MODELS.get(side, side) for side in name.split(" - "))
+
+
+def brief(label: str) -> str:
+    """The words for a model or series where there is little room."""
+    return label.replace(" × log-normal", "")
 
 
 def mode(name: str) -> str:

@@ -1,0 +1,35 @@
+"""What the page says of the corpus, and of hypotheses that a synthetic one cannot test."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_run import provenance, write_run
+from html_reading import Elements
+
+from audio_engram.report import write_report
+from audio_engram.report.facts import corpus_facts
+from audio_engram.report.folder import Provenance
+
+SHORT = "Utterances shorter than one latent, left out"
+
+
+@pytest.mark.parametrize(("n", "said"), [(None, None), (0, None), (1234, "1,234")])
+def test_utterances_without_a_latent_are_counted(n: int | None, said: str | None) -> None:
+    facts = provenance()
+    if n is not None:
+        facts["corpus"]["without_latent"] = n
+    assert dict(corpus_facts(Provenance.model_validate(facts))).get(SHORT) == said
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_hypotheses_are_scored_by_recordings_only(tmp_path: Path, synthetic: bool) -> None:
+    write_run(tmp_path)
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance(synthetic)))
+    page = write_report(tmp_path).read_text()
+    section = Elements(page[page.index('id="priors"') :].partition("</section>")[0]).text
+    assert "vMF keeps the direction" in section
+    assert "0.60" in section
+    assert ("0.360" in section) is not synthetic
+    assert ("Brier" in section) is not synthetic
+    assert ("not scored" in section) is synthetic
