@@ -4,7 +4,7 @@ On disk: config.toml, latents/, checkpoints/, outcomes/, measurements.json, deci
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement, measurement
+from audio_engram.regimes import REGIMES, Regime
 from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
 from audio_engram.source import Source
@@ -202,18 +203,36 @@ class Run:
                 self.windows(split, unroll)
             model = self._new_model(kind, 1, "real", False)
             model.load_state_dict(self.model(kind).state_dict())
-            settings = self.config.experiments
-            train = self.config.train.model_copy(
-                update={
-                    "unroll": unroll,
-                    "epochs": settings.unroll_epochs,
-                    "batch_size": settings.unroll_batch_size,
-                    "learning_rate": self.config.train.learning_rate / 2,
-                }
-            )
+            train = self._unrolled(self.config.train, unroll)
             return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
 
         return self.once(("model", kind, unroll), make)
+
+    def trained(self, regime: Regime) -> DynamicsModel:
+        """The model of a training regime, at lag 1."""
+
+        def make() -> DynamicsModel:
+            model = self._new_model(regime.head, 1, "real", False, regime.model)
+            train = self.config.train.model_copy(update=regime.train)
+            if regime.start:
+                model.load_state_dict(self.trained(REGIMES[regime.start]).state_dict())
+                train = self._unrolled(train, train.unroll)
+            return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train)
+
+        if not (regime.model or regime.train):
+            return self.model(regime.head)
+        return self.once(("regime", regime.name), make)
+
+    def _unrolled(self, train: TrainConfig, unroll: int) -> TrainConfig:
+        """Settings of a training that goes on from a teacher-forced model."""
+        settings = self.config.experiments
+        changed = {
+            "unroll": unroll,
+            "epochs": settings.unroll_epochs,
+            "batch_size": settings.unroll_batch_size,
+            "learning_rate": train.learning_rate / 2,
+        }
+        return train.model_copy(update=changed)
 
     def held_out(self) -> frozenset[str]:
         """The test speakers that were heard, by name."""
@@ -231,13 +250,16 @@ class Run:
         """A record of this run from an interval."""
         return measurement(interval, codec=self.codec_name, **what)
 
-    def _new_model(self, kind: str, lag: int, data: str, utterance: bool) -> DynamicsModel:
-        ar1, covariance = self.baseline("ar1", lag, data), self.config.model.covariance
-        start = measure_start(self.windows("train", lag, data), ar1, covariance)
+    def _new_model(
+        self, kind: str, lag: int, data: str, utterance: bool, changed: Mapping[str, Any] | None = None
+    ) -> DynamicsModel:
+        config = self.config.model.model_copy(update=dict(changed or {}))
+        ar1 = self.baseline("ar1", lag, data)
+        start = measure_start(self.windows("train", lag, data), ar1, config.covariance)
         n_features = self.frames().dim + 1 if utterance else 0
         # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
         seed = seed_for(self.config.seed, kind, lag)
-        return make_model(kind, self.config.model, start, seed, n_features).to(self.device)
+        return make_model(kind, config, start, seed, n_features).to(self.device)
 
     def _fit(self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig) -> DynamicsModel:
         steps, data = cut

@@ -12,6 +12,7 @@ from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
 from audio_engram.experiments.representation import check_codecs, representation
 from audio_engram.experiments.smoothing import smoothing
+from audio_engram.experiments.stability import stability
 from audio_engram.experiments.structure import structure
 from audio_engram.runs import Run
 
@@ -24,6 +25,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "smoothing": smoothing,
     "structure": structure,
     "archetypes": archetypes,
+    "stability": stability,
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "predictability",
     "representation",
     "smoothing",
+    "stability",
     "structure",
 ]
 

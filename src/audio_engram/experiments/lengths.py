@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
 from audio_engram.experiments.magnitude import CLEAN_LAG
+from audio_engram.experiments.trajectories import stretch_frames
+from audio_engram.regimes import regime
 from audio_engram.runs import Run
 
 Need = tuple[str, int, tuple[str, ...]]
@@ -16,10 +18,19 @@ def check_lengths(run: Run) -> None:
 
     Raises:
         DataError: naming the setting to lower.
+        UsageError: for a training regime that does not exist.
     """
+    if "stability" in run.config.experiments.names:
+        for split in ("train", "test"):
+            run.check_length(split, stretch_frames(run), "experiments.stretch_seconds")
     for setting, steps, splits in needs(run.config):
         for split in splits:
             run.check_length(split, steps, setting)
+
+
+def _unrolls(config: Config) -> list[int]:
+    """The steps that trainings of the experiment stability go on their own states."""
+    return [int(regime(name).train.get("unroll", 1)) for name in config.experiments.regimes]
 
 
 def needs(config: Config) -> Iterator[Need]:
@@ -39,3 +50,5 @@ def needs(config: Config) -> Iterator[Need]:
     if "factorisation" in names:
         yield "experiments.ceiling_lags", max(settings.ceiling_lags), SPLITS
         yield "experiments.unrolls", max((1, *settings.unrolls)), ("train", "validation")
+    if "stability" in names:
+        yield "experiments.regimes", max(_unrolls(config)), ("train", "validation")

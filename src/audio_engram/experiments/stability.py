@@ -1,0 +1,187 @@
+"""Is a sampled free-running rollout still speech, and which training keeps it so?"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audio_engram.against_real import Figure
+from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.predictability import cell
+from audio_engram.experiments.trajectories import Trajectories, find_trajectories
+from audio_engram.measurements import Measurement
+from audio_engram.metrics import predictor, score
+from audio_engram.regimes import Regime, regime
+from audio_engram.runs import Run
+from audio_engram.statistics import Interval
+from audio_engram.survival import CAUSES, finite_frames, survival
+
+JUDGED_AT = 20.0  # seconds
+CRITERION = Criterion(
+    experiment="stability",
+    question="Are sampled free-running rollouts still like real speech after 20 s?",
+    metric="frechet_latents_ratio",
+    relation="below",
+    threshold=1.5,
+    reason="Fréchet distance of the stretch before 20 s to real stretches of other speakers, over that of real ones; "
+    "with increments of 0.8 to 1.25 times the real median length, no step that is not finite, and at least 95 % of the "
+    "teacher-forced excess of the best model that is trained on true contexts alone: standing still and forgetting are "
+    "no stability.",
+)
+LONG = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "above", "threshold": 0.8})
+SHORT = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "below", "threshold": 1.25})
+LIKELY = CRITERION.model_copy(update={"metric": "excess_share", "relation": "above", "threshold": 0.95})
+FINITE = CRITERION.model_copy(update={"metric": "finite_share", "relation": "above", "threshold": 0.999})
+
+
+def stability(run: Run) -> Outcome:
+    """Every training regime: sampled rollouts at every horizon beside real stretches, and what it costs in ΔNLL."""
+    outcome = Outcome()
+    regimes = [regime(name) for name in run.config.experiments.regimes]
+    some = find_trajectories(run)
+    horizons = [round(seconds * run.codec.frame_rate) for seconds in run.config.experiments.horizons]
+    outcome.measurements += _references(some, horizons)
+    excess = {one.name: _above_trivial(run, one) for one in regimes}
+    plain = {one.name: excess[one.name] for one in regimes if not one.train}
+    best = min(plain.values(), key=lambda nats: float(nats.mean()), default=None)
+    if best is None or float(best.mean()) >= 0:
+        best = None  # nothing above the baselines, of which a share could be kept
+    judged = []
+    for one in regimes:
+        run.log(f"stability: sampled rollouts of {one.words}")
+        rolled = some.sampled(run.trained(one), max(horizons), one.name)
+        judged.append(_Judged(some, one, rolled, horizons, (excess[one.name], best)))
+        outcome.measurements += judged[-1].measurements
+    outcome.findings.append(_judge(judged))
+    return outcome
+
+
+def _references(some: Trajectories, horizons: list[int]) -> list[Measurement]:
+    """Real utterances, real halves and the anchors, by the same figures."""
+    run, real = some.run, some.manifold.traits(some.real)
+    found = []
+    for name, latents in some.anchors(run.model("mdn")).items():
+        figures = some.manifold.compare(some.manifold.traits(latents), real, some.bootstrap)
+        found += _ratios(run, figures, name, some.real.shape[1])
+        if name == "teacher-forced":
+            halves = {metric: figure.halves for metric, figure in figures.items()}
+            found += [_record(run, "real halves", f"{m}_ratio", i, some.real.shape[1]) for m, i in halves.items()]
+    lengths = torch.tensor([len(z) for z in some.whole])
+    padded = torch.nn.utils.rnn.pad_sequence(some.whole, batch_first=True)
+    lived = survival(some.manifold.range.diverge(padded, lengths), torch.tensor(horizons).double(), some.bootstrap)
+    return found + [_record(run, "real", "survival", i, h) for h, i in zip(horizons, lived, strict=True)]
+
+
+def _ratios(run: Run, figures: dict[str, Figure], model: str, step: int) -> list[Measurement]:
+    return [_record(run, model, f"{name}_ratio", figure.ratio, step) for name, figure in figures.items()]
+
+
+def _record(run: Run, model: str, metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:
+    return run.measure(interval, experiment="stability", model=model, metric=metric, step=step, mode=mode)
+
+
+def _above_trivial(run: Run, one: Regime) -> Tensor:
+    """Nats per frame above the best trivial baseline, teacher-forced at lag 1 on held-out frames."""
+    scored, windows = cell(run, 1, "real"), run.windows("test", 1)
+    ar1 = predictor(run.baseline("ar1"), reads_utterance=False)
+    mine = score(predictor(run.trained(one), reads_utterance=False), windows, windows.with_valid_target(), ar1)
+    return mine.nll - scored.scores[scored.best_trivial()].nll
+
+
+class _Judged:
+    """A regime's rollouts beside real stretches; `excess` is its own and that of the best plain training."""
+
+    def __init__(
+        self,
+        some: Trajectories,
+        regime: Regime,
+        rolled: Tensor,
+        horizons: list[int],
+        excess: tuple[Tensor, Tensor | None],
+    ) -> None:
+        self.some, self.regime, self.rolled, self.horizons, self.excess = some, regime, rolled, horizons, excess
+        self.measurements = [*self._distances(), *self._lived(), *self._likelihood()]
+
+    def _distances(self) -> list[Measurement]:
+        some, stretch = self.some, self.some.real.shape[1]
+        real, found = some.manifold.traits(some.real), []
+        for horizon in self.horizons:
+            if horizon >= stretch:
+                traits = some.manifold.traits(self.rolled[:, horizon - stretch : horizon])
+                figures = some.manifold.compare(traits, real, some.bootstrap)
+                found += _ratios(some.run, figures, self.regime.name, horizon)
+        return found
+
+    def _lived(self) -> list[Measurement]:
+        some = self.some
+        divergence = some.manifold.range.diverge(self.rolled)
+        lived = survival(divergence, torch.tensor(self.horizons).double(), some.bootstrap)
+        found = [self._record("survival", i, h) for h, i in zip(self.horizons, lived, strict=True)]
+        for number, cause in enumerate(CAUSES[1:], start=1):
+            share = some.bootstrap.mean((divergence.cause == number).double())
+            found.append(self._record(f"diverged_{cause.replace(' ', '_')}", share, max(self.horizons)))
+        finite = finite_frames(self.rolled) == self.rolled.shape[1]
+        first = int(finite_frames(self.rolled).min()) + 1 if not bool(finite.all()) else 0
+        n = len(finite)
+        whole = Interval(float(finite.double().mean()), None, None, n, some.bootstrap.n_speakers)
+        step = Interval(float(first), None, None, n, some.bootstrap.n_speakers)
+        last = max(self.horizons)
+        return [*found, self._record("finite_share", whole, last), self._record("first_nonfinite_step", step, last)]
+
+    def _likelihood(self) -> list[Measurement]:
+        mine, best = self.excess
+        run = self.some.run
+        b = cell(run, 1, "real").bootstrap
+        found = [self._record("delta_nll_excess", b.mean(mine), mode="teacher_forced")]
+        if best is not None:
+            found.append(self._record("excess_share", b.ratio(mine, best), mode="teacher_forced"))
+        return found
+
+    def _record(self, metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:
+        return _record(self.some.run, self.regime.name, metric, interval, step, mode)
+
+    def one(self, metric: str, **what: Any) -> Measurement:
+        """The record of a metric; of several the one that is judged."""
+        wanted = [
+            m for m in self.measurements if m.metric == metric and all(getattr(m, k) == v for k, v in what.items())
+        ]
+        limit = round(JUDGED_AT * self.some.run.codec.frame_rate)
+        return max((m for m in wanted if m.step <= limit), key=lambda m: m.step, default=wanted[-1])
+
+    @property
+    def conditions(self) -> list[tuple[Criterion, Measurement]]:
+        """All that must hold."""
+        magnitude = self.one("magnitude_p50_ratio")
+        found = [(CRITERION, self.one("frechet_latents_ratio")), (LONG, magnitude), (SHORT, magnitude)]
+        share = [m for m in self.measurements if m.metric == "excess_share"]
+        finite = self.one("finite_share")
+        # A share of 1 has no interval: no rollout broke, which is all that can be asked.
+        broken = [] if finite.value == 1.0 else [(FINITE, finite.model_copy(update={"low": 0.0, "high": finite.value}))]
+        return [*broken, *found, *((LIKELY, one) for one in share)]
+
+
+def _judge(judged: list[_Judged]) -> Finding:
+    """One regime is enough: the one that meets most conditions, of several the nearest to real stretches."""
+
+    def merit(one: _Judged) -> tuple[int, float]:
+        met = sum(criterion.judge(measured) == "pass" for criterion, measured in one.conditions)
+        value = one.one("frechet_latents_ratio").value
+        return met - len(one.conditions), -(float("inf") if value is None else value)
+
+    best = max(judged, key=merit)
+    criterion, measured = decisive(best.conditions)
+    step = best.one("frechet_latents_ratio").step
+    seconds = step / best.some.run.codec.frame_rate
+    return Finding(
+        criterion=criterion,
+        measured=measured,
+        verdict=criterion.judge(measured),
+        cause=criterion.cause(measured),
+        words=f"{best.regime.words}: in the stretch before {seconds:.0f} s sampled rollouts are "
+        f"{show(best.one('frechet_latents_ratio'))} times as far from real stretches as these from one another "
+        f"(Fréchet), their increments {show(best.one('magnitude_p50_ratio'))} times as long; "
+        f"{show(best.one('survival', step=step))} have not diverged; the teacher-forced excess is "
+        f"{show(best.one('delta_nll_excess'))} nats a frame.",
+        would_change="Another training regime (experiments.regimes), a longer context or more speech.",
+    )

@@ -1,0 +1,137 @@
+"""Where sampled rollouts start, what they are held against, and the rollouts themselves."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from audio_engram.controls import shuffled_frames, slow_but_correct, stationary
+from audio_engram.data.frames import Frames
+from audio_engram.errors import DataError
+from audio_engram.forcing import free_running, teacher_forcing
+from audio_engram.manifold import Manifold, ManifoldOptions
+from audio_engram.rollout import Forward, RolloutOptions, rollout
+from audio_engram.runs import Run
+from audio_engram.seeds import generator_for
+from audio_engram.statistics import SpeakerBootstrap
+
+HOLD_SECONDS = 2.0  # that a departure must last to be a divergence
+MOST_TRAINING = 1024  # stretches
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Contexts of held-out utterances, the stretch of true frames after each, and the frames of the whole utterance."""
+
+    run: Run
+    context: Float[Tensor, "B W D"]
+    real: Float[Tensor, "B S D"]
+    whole: list[Tensor]
+    speaker: Int[Tensor, " B"]
+
+    @cached_property
+    def bootstrap(self) -> SpeakerBootstrap:
+        """Over the speakers that have a trajectory."""
+        return SpeakerBootstrap(self.speaker, self.run.config.experiments.resamples, self.run.config.seed)
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        """What stretches of training speakers are like."""
+        frames, n = self.run.frames(), self.real.shape[1]
+        cuts = [part for z in _utterances(frames, "train") for part in z.split(n) if len(part) == n]
+        if len(cuts) < 2:
+            raise DataError(
+                f"train split: {len(cuts)} stretches of {n} frames: use longer audio, or lower "
+                "experiments.stretch_seconds"
+            )
+        every = -(-len(cuts) // MOST_TRAINING)
+        hold = max(2, round(HOLD_SECONDS * self.run.codec.frame_rate))
+        return Manifold(torch.stack(cuts[::every]), ManifoldOptions(hold=hold, seed=self.run.config.seed))
+
+    def sampled(self, model: Forward, steps: int, name: str) -> Float[Tensor, "B S D"]:
+        """Free-running rollouts that draw every increment, a few trajectories at a time."""
+        device = self.run.device
+        generator = torch.Generator(device).manual_seed(generator_for(self.run.config.seed, name).initial_seed())
+        options = RolloutOptions("sample", generator=generator)
+        with torch.no_grad():
+            parts = [
+                rollout(model, context.to(device), free_running(steps), options=options).latents.cpu()
+                for context in self.context.split(BATCH)
+            ]
+        return torch.cat(parts)
+
+    def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
+        """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
+        generator = generator_for(self.run.config.seed, "anchors")
+        draws = torch.Generator(self.run.device).manual_seed(generator.initial_seed())
+        start, device = self.context[:, -1], self.run.device
+        with torch.no_grad():
+            forced = rollout(
+                model,
+                self.context.to(device),
+                teacher_forcing(self.real.shape[1]),
+                self.real.to(device),
+                RolloutOptions("sample", generator=draws),
+            )
+        return {
+            "teacher-forced": forced.latents.cpu(),
+            "shuffled frames": shuffled_frames(self.real, generator),
+            "half magnitude": slow_but_correct(start, self.real, 0.5),
+            "standing still": stationary(start, self.real),
+        }
+
+
+def find_trajectories(run: Run) -> Trajectories:
+    """The longest held-out utterances, as many of each speaker; contexts are their first frames.
+
+    Raises:
+        DataError: if fewer than two speakers have one that is long enough.
+    """
+    settings, context = run.config.experiments, run.config.model.context
+    stretch = stretch_frames(run)
+    frames = run.frames()
+    chosen = _longest(frames, context + stretch, settings.trajectories)
+    if len({speaker for speaker, _ in chosen}) < 2:
+        raise DataError(
+            f"test split: no two speakers have {context + stretch} frames ({context} of context + {stretch} for "
+            "experiments.stretch_seconds): use longer audio, or lower it"
+        )
+    cut = [z[: context + stretch] for _, z in chosen]
+    return Trajectories(
+        run,
+        torch.stack([z[:context] for z in cut]),
+        torch.stack([z[context:] for z in cut]),
+        [z for _, z in chosen],
+        torch.tensor([speaker for speaker, _ in chosen]),
+    )
+
+
+def stretch_frames(run: Run) -> int:
+    """Frames in a stretch: what is asked for, and no fewer than a divergence can be seen in."""
+    rate = run.codec.frame_rate
+    least = max(2, round(HOLD_SECONDS * rate)) + ManifoldOptions().window
+    return max(least, round(run.config.experiments.stretch_seconds * rate))
+
+
+def _longest(frames: Frames, least: int, most: int) -> list[tuple[int, Tensor]]:
+    """Speaker and frames of utterances with at least so many frames: every speaker's longest, then second, ..."""
+    of_speaker: dict[int, list[Tensor]] = {}
+    for place, z in enumerate(frames.z.split(frames.offsets.diff().tolist())):
+        start = int(frames.offsets[place])
+        if len(z) >= least and bool(frames.in_split("test")[start]):
+            of_speaker.setdefault(int(frames.speaker[start]), []).append(z)
+    ranked = [
+        (rank, speaker, z)
+        for speaker, some in sorted(of_speaker.items())
+        for rank, z in enumerate(sorted(some, key=len, reverse=True))
+    ]
+    return [(speaker, z) for _, speaker, z in sorted(ranked, key=lambda one: one[:2])][:most]
+
+
+def _utterances(frames: Frames, split: str) -> list[Tensor]:
+    inside = frames.in_split(split)
+    parts = zip(frames.offsets[:-1].tolist(), frames.offsets[1:].tolist(), strict=True)
+    return [frames.z[start:end] for start, end in parts if bool(inside[start])]
