@@ -1,0 +1,164 @@
+"""Sampled rollouts beside real stretches: exact and faulty models of a known process, and every training regime."""
+
+import pytest
+import torch
+
+from audio_engram.config import make_config
+from audio_engram.data.processes import World
+from audio_engram.distributions import DiagonalGaussian
+from audio_engram.dynamics.heads import SemiTiedHead
+from audio_engram.errors import DataError, UsageError
+from audio_engram.experiments.lengths import check_lengths
+from audio_engram.experiments.stability import stability
+from audio_engram.experiments.trajectories import find_trajectories, stretch_frames
+from audio_engram.measurements import Measurements
+from audio_engram.regimes import REGIMES, regime
+from audio_engram.runs import Run
+from audio_engram.survival import survival
+
+SMALL = {
+    "device": "cpu",
+    "model": {"width": 16, "components": 2, "context": 4},
+    "train": {"epochs": 2, "batch_size": 256, "learning_rate": 2e-3, "precision": "float32"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_worlds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "utterances_per_speaker", 2)
+        yield
+
+
+def run_of(folder, corpus="world:noise:24", **experiments):
+    wanted = {"names": ["stability"], "regimes": ["mdn", "vmf"], "horizons": [1.0, 5.0, 10.0], "resamples": 1000}
+    settings = SMALL | {"data": {"corpus": corpus, "test": 0.4}, "experiments": wanted | experiments}
+    return Run(folder, make_config(settings), log=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    return find_trajectories(run_of(tmp_path_factory.mktemp("noise")))
+
+
+class Noise(torch.nn.Module):
+    """The process itself: every frame standard normal, whatever came before; `drift` and `scale` spoil it."""
+
+    def __init__(self, drift=0.0, scale=1.0):
+        super().__init__()
+        self.drift, self.scale = drift, scale
+
+    def forward(self, context):
+        last = context[:, -1]
+        loc = self.drift - last if self.scale == 1.0 else torch.zeros_like(last)
+        return DiagonalGaussian(loc, torch.full_like(last, self.scale))
+
+
+def figures(some, model, horizon=None):
+    stretch = some.real.shape[1]
+    rolled = some.sampled(model, horizon or stretch, "test")[:, -stretch:]
+    return some.manifold.compare(some.manifold.traits(rolled), some.manifold.traits(some.real), some.bootstrap)
+
+
+def test_contexts_are_the_first_frames_of_the_longest_utterances(noise):
+    frames, stretch = noise.run.frames(), noise.real.shape[1]
+    test = set(frames.speaker[frames.in_split("test")].tolist())
+    assert set(noise.speaker.tolist()) == test
+    assert noise.context.shape[1] == 4
+    assert stretch == stretch_frames(noise.run)
+    starts = {tuple(frames.z[i].tolist()): i for i in frames.offsets[:-1].tolist()}
+    for context, real, speaker in zip(noise.context, noise.real, noise.speaker, strict=True):
+        start = starts[tuple(context[0].tolist())]
+        assert torch.equal(torch.cat([context, real]), frames.z[start : start + 4 + stretch])
+        assert frames.speaker[start] == speaker
+    # Everybody's longest comes before anybody's second.
+    n = len(test)
+    assert sorted(noise.speaker[:n].tolist()) == sorted(test)
+
+
+def test_the_process_itself_is_like_real_at_every_horizon(noise):
+    """A ratio of 1 within its interval, which misses in up to 6 % of draws; the seed is fixed."""
+    for horizon in (noise.real.shape[1], 200):
+        found = figures(noise, Noise(), horizon)
+        for name in ("frechet_latents", "frechet_increments", "magnitude_p50"):
+            assert found[name].ratio.low < 1 < found[name].ratio.high, name
+        assert found["magnitude_p50"].ratio.value == pytest.approx(1, abs=0.03)
+    rolled, real = noise.sampled(Noise(), 200, "test"), torch.stack([z[:200] for z in noise.whole])
+    mine, theirs = (
+        survival(noise.manifold.range.diverge(some), torch.tensor([200.0]), noise.bootstrap)[0]
+        for some in (rolled, real)
+    )
+    assert mine.high > theirs.low
+    assert mine.value > 0.4
+
+
+@pytest.mark.parametrize(("drift", "scale"), [(1.0, 1.0), (0.0, 0.01)])
+def test_what_drifts_or_freezes_is_far_from_real(noise, drift, scale):
+    found = figures(noise, Noise(drift, scale))
+    assert found["frechet_latents"].ratio.low > 2
+    divergence = noise.manifold.range.diverge(noise.sampled(Noise(drift, scale), 200, "test"))
+    assert divergence.diverged.all()
+    if scale < 1:
+        assert found["magnitude_p50"].ratio.high < 0.1
+
+
+def test_the_same_name_gives_the_same_draws(noise):
+    one, again, other = (noise.sampled(Noise(), 5, name) for name in ("a", "a", "b"))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_the_experiment_tells_everything_and_judges_the_nearest(tmp_path):
+    run = run_of(tmp_path, "world:ar:24", regimes=["mdn", "vmf", "mdn-noise"])
+    outcome = stability(run)
+    records = Measurements(outcome.measurements)
+    steps = [round(s * run.codec.frame_rate) for s in (1, 5, 10)]
+    for name in ("mdn", "vmf", "mdn-noise"):
+        assert [r.step for r in records.select(model=name, metric="survival")] == steps
+        assert [r.step for r in records.select(model=name, metric="frechet_latents_ratio")] == steps[1:]
+        assert records.one(model=name, metric="finite_share").value == 1.0
+        assert records.one(model=name, metric="first_nonfinite_step").value == 0.0
+        causes = sum(r.value for r in records.select(model=name) if r.metric.startswith("diverged_"))
+        lived = records.one(model=name, metric="survival", step=steps[-1]).value
+        assert causes + lived == pytest.approx(1, abs=1e-9)
+    assert [r.step for r in records.select(model="real", metric="survival")] == steps
+    told = {r.model for r in records.select(metric="frechet_latents_ratio")}
+    assert {"real halves", "teacher-forced", "shuffled frames", "half magnitude", "standing still"} <= told
+    shares = {name: records.one(model=name, metric="excess_share").value for name in ("mdn", "vmf")}
+    assert max(shares.values()) == pytest.approx(1.0)
+    (finding,) = outcome.findings
+    assert finding.measured in list(records)
+    assert "sampled rollouts are" in finding.words
+
+
+def test_where_nothing_is_predictable_there_is_no_share_to_keep(tmp_path):
+    records = Measurements(stability(run_of(tmp_path, regimes=["mdn"], horizons=[1.0, 5.0])).measurements)
+    assert records.one(metric="delta_nll_excess").value > 0
+    assert not records.select(metric="excess_share")
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_every_regime_trains_what_it_says(name, tmp_path_factory):
+    run = run_of(tmp_path_factory.getbasetemp() / "regimes", "world:ar:8", unrolls=[2], unroll_epochs=1)
+    one = regime(name)
+    model = run.trained(one)
+    for key, value in one.model.items():
+        assert getattr(model.config, key) == value
+    assert isinstance(model.head, SemiTiedHead) == ("tied" in name)
+    if one.start:
+        start = run.trained(regime(one.start))
+        assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
+    if one.control:
+        control = REGIMES[one.control]
+        changed = {**one.model, **one.train}.items() ^ {**control.model, **control.train}.items()
+        # One thing is changed, though it may take two settings to say so.
+        assert 1 <= len({key for key, _ in changed}) <= 2
+
+
+def test_bad_settings_are_one_line_before_anything_is_trained(tmp_path):
+    run = run_of(tmp_path / "a", regimes=["mdn", "nosuch"])
+    with pytest.raises(UsageError, match=r"experiments.regimes: nosuch: no such regime: use mdn, vmf"):
+        check_lengths(run)
+    run = run_of(tmp_path / "b", stretch_seconds=1000.0)
+    with pytest.raises(DataError, match=r"lower .*experiments.stretch_seconds"):
+        check_lengths(run)
