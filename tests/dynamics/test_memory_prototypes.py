@@ -18,35 +18,51 @@ from audio_engram.errors import DataError, MissingError, UsageError
 from toys import ar_frames
 
 
-def saved(folder, rows):
+def saved(folder, rows, **further):
     path = folder / "k4.safetensors"
-    save_file({"directions": rows, "share": torch.full((len(rows),), 1 / len(rows))}, path)
+    save_file({"directions": rows, "share": torch.full((len(rows),), 1 / len(rows)), **further}, path)
     return path
 
 
 def test_prototypes_are_read_as_they_were_kept(tmp_path):
-    assert torch.equal(load_prototypes(saved(tmp_path, directions()), D), directions())
+    own = torch.linspace(0.2, 3.0, D)
+    assert torch.equal(load_prototypes(saved(tmp_path, directions()), own), directions())
+    assert torch.equal(load_prototypes(saved(tmp_path, directions(), scale=own), own), directions())
+
+
+def test_prototypes_of_another_standardisation_are_turned_into_this_one(tmp_path):
+    former, own = torch.linspace(0.2, 3.0, D), torch.linspace(5.0, 0.1, D)
+    found = load_prototypes(saved(tmp_path, directions(), scale=former), own)
+    raw = [torch.nn.functional.normalize(rows, dim=1) for rows in (found * own, directions() * former)]
+    torch.testing.assert_close(raw[0], raw[1])
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(K))
 
 
 def test_prototypes_that_cannot_be_used_are_one_clear_line(tmp_path):
-    path = saved(tmp_path, directions())
-    cases = [
-        (tmp_path / "k9.safetensors", D, MissingError, "no prototypes: make them with engram run"),
-        (path, D + 1, DataError, r"prototypes \(4 x 6\) of other latents than these of 7 dimensions"),
-    ]
-    for name, rows in (("long", 2 * directions()), ("nan", directions() * torch.nan), ("flat", directions()[0])):
+    def file(name, rows, **further):
         folder = tmp_path / name
         folder.mkdir()
-        cases.append((saved(folder, rows), D, DataError, "damaged|prototypes"))
+        return saved(folder, rows, **further)
+
     empty, other = tmp_path / "empty.safetensors", tmp_path / "other.safetensors"
     empty.write_bytes(b"")
     save_file({"share": torch.ones(3)}, other)
-    cases += [(empty, D, DataError, "damaged"), (other, D, DataError, "damaged")]
-    for file, dim, family, message in cases:
+    cases = [
+        (tmp_path / "k9.safetensors", MissingError, "no prototypes: make them with engram run"),
+        (file("wide", directions(dim=D + 1)), DataError, r"prototypes \(4 x 7\) of other latents than these of 6:"),
+        (file("flat", directions()[0]), DataError, r"prototypes \(6\) of other latents"),
+        (file("long", 2 * directions()), DataError, r"damaged \(not unit vectors\)"),
+        (file("nan", directions() * torch.nan), DataError, r"damaged \(not unit vectors\)"),
+        (file("scale", directions(), scale=torch.zeros(D)), DataError, r"damaged \(scales that are not positive\)"),
+        (file("short", directions(), scale=torch.ones(2)), DataError, "of other latents"),
+        (empty, DataError, "damaged"),
+        (other, DataError, "damaged"),
+    ]
+    for path, family, message in cases:
         with pytest.raises(family, match=message) as caught:
-            load_prototypes(file, dim)
+            load_prototypes(path, torch.ones(D))
         assert "\n" not in str(caught.value)
-        assert str(file) in str(caught.value)
+        assert str(path) in str(caught.value)
 
 
 def test_a_direction_of_raw_increments_is_the_same_in_both_standardisations():

@@ -15,26 +15,34 @@ from audio_engram.dynamics.heads import Start
 from audio_engram.errors import DataError, MissingError, UsageError
 
 
-def load_prototypes(path: Path, dim: int) -> Float[Tensor, "K D"]:
-    """Unit directions among the standardised increments of the run that wrote the file.
+def load_prototypes(path: Path, scale: Float[Tensor, " D"]) -> Float[Tensor, "K D"]:
+    """Unit directions among increments that are standardised by `scale`, whatever the file's were standardised by.
+
+    A file that does not say so (`directions` alone) is taken as this run's own.
 
     Raises:
         MissingError: if there is no such file.
-        DataError: if it is damaged, or its directions are of other latents than those of `dim` dimensions.
+        DataError: if it is damaged, or its directions are of other latents than those of D dimensions.
     """
     if not path.exists():
         raise MissingError(f"{path}: no prototypes: make them with engram run --experiments archetypes")
     try:
-        directions = load_file(path)["directions"]
+        tensors = load_file(path)
+        directions, former = tensors["directions"].float(), tensors.get("scale", scale).float()
     except (SafetensorError, KeyError, OSError) as error:
-        raise DataError(f"{path}: damaged ({error}): make it anew with engram run --experiments archetypes") from None
-    if directions.dim() != 2 or directions.shape[1] != dim:
+        raise _damaged(path, str(error)) from None
+    if directions.dim() != 2 or directions.shape[1:] != scale.shape or former.shape != scale.shape:
         there = " x ".join(map(str, directions.shape))
-        raise DataError(f"{path}: prototypes ({there}) of other latents than these of {dim} dimensions: use their own")
-    length = torch.linalg.vector_norm(directions, dim=1)
-    if not bool(((length - 1).abs() < 1e-3).all()):
-        raise DataError(f"{path}: damaged (not unit vectors): make it anew with engram run --experiments archetypes")
-    return directions.float()
+        raise DataError(f"{path}: prototypes ({there}) of other latents than these of {len(scale)}: use their own")
+    if not bool(((torch.linalg.vector_norm(directions, dim=1) - 1).abs() < 1e-3).all()):
+        raise _damaged(path, "not unit vectors")
+    if not bool((former > 0).all() and former.isfinite().all()):
+        raise _damaged(path, "scales that are not positive")
+    return directions if torch.equal(former, scale) else restandardised(directions, former, scale)
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: damaged ({reason}): make it anew with engram run --experiments archetypes")
 
 
 def restandardised(
