@@ -1,6 +1,6 @@
 """What `archetypes.json` says: where the archetypes of one K lie, how large they are and what is heard at them."""
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, computed_field
 
 from audio_engram import numbers
 
@@ -14,7 +14,10 @@ class _Frozen(BaseModel):
 
 
 class Moment(_Frozen):
-    """A held-out increment, from frame `frame` - 1 to `frame` of an utterance, at `second` of its recording."""
+    """A held-out increment, from frame `frame` - 1 to `frame` of an utterance, at `second` of its recording.
+
+    `cosine` is that to the prototype in its file, in all dimensions of the latents.
+    """
 
     utterance: str
     speaker: str
@@ -66,3 +69,9 @@ class ArchetypeMap(_Frozen):
     average_flux: float | None = None
     null_sizes: dict[str, tuple[NonNegativeInt, ...]] = {}
     archetypes: tuple[Archetype, ...] = Field(min_length=2)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def k(self) -> int:
+        """K, by which `prototypes/kK.safetensors` is found."""
+        return len(self.archetypes)

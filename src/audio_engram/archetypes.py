@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audio_engram.clustering import assign
+from audio_engram.clustering import assign, cluster_sums
 from audio_engram.codecs.pca import Moments, principal_components
 from audio_engram.data.windows import Windows
 from audio_engram.seeds import generator_for
@@ -112,6 +112,20 @@ def hold(rows: Float[Tensor, "M k"], centres: Float[Tensor, "K k"], train: Float
     labels, cosine = assign(rows, centres)
     means, mean = cluster_mean(train, own, len(centres))
     return Held(labels, cosine, (rows - means[labels]).square().sum(1), (rows - mean).square().sum(1))
+
+
+def unit_means(
+    delta: Float[Tensor, "N D"], labels: Int[Tensor, " N"], otherwise: Float[Tensor, "K D"]
+) -> Float[Tensor, "K D"]:
+    """Mean direction of each cluster's increments in all their dimensions; that of an empty one is `otherwise`."""
+    sums = cluster_sums(torch.nn.functional.normalize(delta, dim=1), labels, len(otherwise), False)
+    length = sums.norm(dim=1, keepdim=True)
+    return torch.where(length > 0, sums / length.clamp(min=1e-30), otherwise.double()).to(delta.dtype)
+
+
+def cosines(delta: Float[Tensor, "M D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, " M"]:
+    """Cosine of each increment to the nearest prototype."""
+    return assign(torch.nn.functional.normalize(delta, dim=1), prototypes)[1]
 
 
 def cluster_mean(rows: Float[Tensor, "N k"], labels: Int[Tensor, " N"], n: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
 from audio_engram.decision import Decision, Finding
 from audio_engram.experiments import EXPERIMENTS, Outcome, check_codecs, check_lengths, check_names
+from audio_engram.experiments.archetypes import check_counts
 from audio_engram.experiments.kept import keep, take
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
@@ -60,6 +61,7 @@ def climb(run: Run, command: str = "") -> Decision:
     with stages.stage("encode"):
         run.frames()
     check_lengths(run)
+    check_counts(run)
     measured: list[Measurement] = []
     findings: list[Finding] = []
     warnings: list[str] = []
@@ -109,6 +111,7 @@ def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, A
             "seconds": manifest.seconds,
             "counts": manifest.counts.model_dump(),
             "reasons": dict(Counter(f"{p.status}: {p.reason}" for p in manifest.problems)),
+            "split": {s: sorted(name for name, v in run.split_of.items() if v == s) for s in splits},
             "speakers": {s: sum(v == s for v in run.split_of.values()) for s in splits},
             "frames": {s: int(frames.in_split(s).sum()) for s in splits},
             "without_latent": len(run.store.utterances) - len(frames.utterances),

@@ -1,17 +1,24 @@
 """Archetypes on worlds whose answer is known: planted and foretold, planted and not foretold, correlated noise."""
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+from scipy.special import ive
 
 from audio_engram.archetype_map import ArchetypeMap
 from audio_engram.config import make_config
 from audio_engram.data.planted import Archetypes
 from audio_engram.data.processes import World
 from audio_engram.distributions import VonMisesFisher
-from audio_engram.experiments.archetypes import archetypes
+from audio_engram.errors import DataError
+from audio_engram.experiments.archetypes import _Judged, _spokesman, archetypes
+from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
 from audio_engram.listening import listen
-from audio_engram.measurements import Measurements
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.pipeline import climb
 from audio_engram.runs import Run
 
 COUNTS = [32, 64, 128]
@@ -62,10 +69,7 @@ def test_the_planted_number_is_found(planted):
 def test_tightness_at_the_planted_number_is_that_of_the_planted_spread(planted):
     run, records, _, _ = planted
     # The truth in the space of the components: planted directions with the planted spread, projected as the data are.
-    kept = load_file(run.folder / "prototypes/k64.safetensors")["directions"]
-    basis = torch.linalg.svd(kept)[2]
-    explained = torch.linalg.svdvals(kept)
-    basis = basis[: int((explained > 1e-3).sum())]
+    basis = Directions(run, "real").space.vectors.T
     directions = Archetypes().planted().repeat_interleave(400, 0)
     drawn = VonMisesFisher(directions, torch.full((len(directions),), Archetypes.concentration)).sample(
         generator=torch.Generator().manual_seed(0)
@@ -78,6 +82,68 @@ def test_tightness_at_the_planted_number_is_that_of_the_planted_spread(planted):
     found = records.one(metric="tightness", data="real", model="K = 64", split="test")
     # Standard error of a mean of 4,000 cosines that spread by 0.014; centroids of 100 rows take 2e-4 each way.
     assert found.value == pytest.approx(truth, abs=0.003)
+
+
+@pytest.mark.parametrize("world", ["planted", "chained"])
+def test_tightness_in_all_dimensions_is_the_analytic_one_and_what_the_files_give(world, request):
+    run, records, finding, _ = request.getfixturevalue(world)
+    at = {"data": "real", "model": "K = 64", "split": "test"}
+    found = records.one(metric="tightness_full", **at)
+    (truth,) = (a.value for a in Archetypes().clusters() if a.metric == "tightness_full")
+    assert [r.value for r in records.select(metric="tightness_full_analytic")] == [truth] * (world == "planted")
+    # I_16(300) / I_15(300) by SciPy. Scales of the dimensions differ by a few per cent, centroids are of 100 rows, and
+    # the walk of the chain is drawn back by 3 %, which turns its increments.
+    assert truth == pytest.approx(float(ive(16, 300) / ive(15, 300)), rel=1e-6)
+    assert found.value == pytest.approx(truth, abs=0.005 if world == "chained" else 0.003)
+    assert records.one(metric="tightness", **at).value > found.value + 0.005
+    assert f"{found.value:.3f}" in finding.words
+    kept = load_file(run.folder / "prototypes/k64.safetensors")
+    z, frames = run.store.frames(), run.frames()
+    raw = (z[run.windows("test", 1).target] - z[run.windows("test", 1).target - 1]) / kept["scale"]
+    assert torch.equal(kept["loc"], frames.loc)
+    windows = run.windows("train", 1)
+    least = windows.increments(windows.with_valid_target()).norm(dim=1).quantile(0.25)
+    cosine = (torch.nn.functional.normalize(raw[raw.norm(dim=1) > least], dim=1) @ kept["directions"].T).amax(1)
+    assert float(cosine.double().mean()) == pytest.approx(found.value, abs=1e-5)
+
+
+def test_figures_of_a_split_count_its_own_directions(planted):
+    run, records, _, _ = planted
+    at = {"data": "real", "model": "K = 64", "metric": "tightness"}
+    test, train = (records.one(split=split, **at) for split in ("test", "train"))
+    assert (test.n_speakers, train.n_speakers) == (8, 9)  # of 20, 3 for validation
+    assert train.n_frames == pytest.approx(0.75 * len(run.windows("train", 1)), abs=1)
+
+
+def cell(k, tight=(0.8, 0.9), excess=(0.02, 0.04), told=(0.7, 0.8)):
+    """Clusters of a given tightness, foretold from contexts in a given share."""
+
+    def record(metric, ends):
+        value = sum(ends) / 2
+        what = {"experiment": "archetypes", "model": f"K = {k}", "n_speakers": 20}
+        return Measurement(metric=metric, value=value, low=ends[0], high=ends[1], **what)
+
+    real = DirectionClusters.__new__(DirectionClusters)
+    real.k, real.records = k, [record("tightness", tight), record("membership_accuracy", told)]
+    one = _Judged(real, [])
+    one.__dict__["records"] = [*[record("tightness_excess", excess)] * 2, record("membership_excess", (0.1, 0.2))]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("others", "found", "speaks"),
+    [
+        ([cell(64), cell(128)], 64.0, 64),  # both pass
+        ([cell(64), cell(128)], 128.0, 128),
+        ([cell(64, told=(0.2, 0.3)), cell(128)], 64.0, 128),  # what passes comes first
+        ([cell(64, told=(0.2, 0.3)), cell(128, told=(0.4, 0.5))], 64.0, 64),  # both fail
+        ([cell(64, told=(0.2, 0.3)), cell(128, told=(0.4, 0.5))], None, 128),  # the nearer one
+        ([cell(64, told=(0.5, 0.7)), cell(128, told=(0.4, 0.5))], 128.0, 64),  # undecided before failed
+    ],
+)
+def test_one_k_speaks_for_all(others, found, speaks):
+    gap = Measurement(experiment="archetypes", model="gap", metric="found_k", value=found)
+    assert _spokesman(others, gap).real.k == speaks
 
 
 def test_planted_directions_that_contexts_do_not_tell_fail_by_their_accuracy(planted):
@@ -106,7 +172,7 @@ def test_tight_clusters_of_correlated_noise_are_no_archetypes(correlated):
     assert all(abs(r.value) < 0.01 for r in records.select(metric="tightness_excess"))
     assert records.one(metric="found_k").value is None
     assert finding.verdict == "fail"
-    assert "No K is tighter than the nulls" in finding.words
+    assert "The gap finds no K" in finding.words
 
 
 def test_prototypes_are_unit_directions_near_the_planted_ones(planted):
@@ -117,14 +183,17 @@ def test_prototypes_are_unit_directions_near_the_planted_ones(planted):
     assert float(found["share"].sum()) == pytest.approx(1)
     truth = torch.nn.functional.normalize(Archetypes().planted() / run.frames().scale, dim=1)
     nearest = (truth @ found["directions"].T).amax(1)
-    # The components that are left out take about a tenth of a direction's square.
-    assert float(nearest.quantile(0.1)) > 0.85
+    # A mean of about 100 directions is off by sqrt((1 - A^2) / 100) = 0.03.
+    assert float(nearest.quantile(0.1)) > 0.998
+    about = json.loads(safe_open(run.folder / "prototypes/k64.safetensors", "pt").metadata()["about"])
+    assert (about["k"], about["codec"]) == (64, run.codec_name)
 
 
 def test_the_map_is_that_of_the_centroids(planted):
     run, _, _, _ = planted
     shown = ArchetypeMap.model_validate_json((run.folder / "archetypes.json").read_text())
     kept = load_file(run.folder / "prototypes/k64.safetensors")
+    assert json.loads((run.folder / "archetypes.json").read_text())["k"] == shown.k == 64
     sizes = torch.tensor([one.size for one in shown.archetypes])
     torch.testing.assert_close(sizes / sizes.sum(), kept["share"])
     assert {data: len(some) for data, some in shown.null_sizes.items()} == {"gaussian": 64, "random_pairs": 64}
@@ -138,6 +207,14 @@ def test_the_map_is_that_of_the_centroids(planted):
     assert bool((torch.cdist(flat, flat) <= torch.cdist(whole, whole) + 1e-5).all())
 
 
+def test_finding_map_and_gap_speak_of_one_k(planted):
+    run, records, finding, _ = planted
+    shown = ArchetypeMap.model_validate_json((run.folder / "archetypes.json").read_text())
+    assert finding.measured.model == records.one(metric="tightness_state_conditioned").model == f"K = {shown.k}"
+    assert finding.words.startswith(f"K = {shown.k}: ")
+    assert "This K is the one that the gap finds." in finding.words
+
+
 def test_a_world_has_nothing_to_hear(planted):
     run, _, _, _ = planted
     shown = ArchetypeMap.model_validate_json((run.folder / "archetypes.json").read_text())
@@ -145,6 +222,18 @@ def test_a_world_has_nothing_to_hear(planted):
     assert shown.average_flux is None
     assert listen(run) == []
     assert not (run.folder / "audio").exists()
+
+
+def test_no_k_at_all_is_one_line_and_shows_before_anything_is_measured(tmp_path):
+    what = r"archetype_counts: \d+ training directions are under 10 for each of K = 100000: add audio, or a smaller K"
+    with pytest.raises(DataError, match=what):
+        measured("correlated", tmp_path / "a", [100_000])
+    config = {"data": {"corpus": "world:correlated"}, "experiments": {"names": ["archetypes"]}, "device": "cpu"}
+    config["experiments"]["archetype_counts"] = [200_000, 100_000]
+    run = Run(tmp_path / "b", make_config(config), log=lambda line: None)
+    with pytest.raises(DataError, match=what):
+        climb(run)
+    assert not (tmp_path / "b/outcomes").exists()
 
 
 def test_what_cannot_be_clustered_is_said(tmp_path):

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from audio_engram.archetypes import Kind, hold
+from audio_engram.archetypes import EXPLAINED, Kind, hold
 from audio_engram.breathing import fit_breathing
-from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.decision import Criterion, Finding, Verdict, decisive
+from audio_engram.errors import DataError
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
+from audio_engram.experiments.known import analytic
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.prototypes import keep_prototypes
 from audio_engram.measurements import Measurement
@@ -18,6 +21,7 @@ from audio_engram.runs import Run
 from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import Interval
 
+NAME = "archetypes"
 KINDS: tuple[Kind, ...] = ("real", "gaussian", "random_pairs")
 NULLS = KINDS[1:]
 LEAST = 10  # training directions for every cluster
@@ -26,13 +30,13 @@ ACCURATE = 0.6
 TIGHTER_BY = 0.01  # more than two k-means from other starts differ by
 
 CRITERION = Criterion(
-    experiment="archetypes",
+    experiment=NAME,
     question="Do reusable directions exist, and do contexts foretell them?",
     metric="tightness",
     relation="above",
     threshold=0.75,
-    reason="Mean cosine of held-out directions to their centroid for some number of clusters, "
-    f"{TIGHTER_BY} above that of both nulls "
+    reason="Mean cosine of held-out directions to their centroid, among the principal components that hold "
+    f"{EXPLAINED:.0%} of the variance of directions, for some number of clusters; {TIGHTER_BY} above both nulls' "
     "(Gaussian increments of the same covariance; increments to random frames of the same speaker), with "
     f"{ACCURATE:.0%} of the clusters of held-out speakers' next increments foretold from their contexts, more than "
     "where the next frame is a random one.",
@@ -40,13 +44,20 @@ CRITERION = Criterion(
 FORETOLD = CRITERION.model_copy(update={"metric": "membership_accuracy", "threshold": ACCURATE})
 TIGHTER = CRITERION.model_copy(update={"metric": "tightness_excess", "threshold": TIGHTER_BY})
 KNOWN = CRITERION.model_copy(update={"metric": "membership_excess", "threshold": 0.0})
+ORDER: tuple[Verdict, ...] = ("pass", "undecided", "unattainable", "fail")
 
 
 def archetypes(run: Run) -> Outcome:
-    """Clusters of directions at every K, on real increments and on both nulls."""
+    """Clusters of directions at every K, on real increments and on both nulls.
+
+    Raises:
+        DataError: too few training directions for any K.
+    """
     outcome = Outcome()
     kinds = {kind: Directions(run, kind) for kind in KINDS}
-    counts = [k for k in run.config.experiments.archetype_counts if LEAST * k <= len(kinds["real"].rows["train"])]
+    n = len(kinds["real"].rows["train"])
+    _refuse_few(run, n)
+    counts = [k for k in run.config.experiments.archetype_counts if LEAST * k <= n]
     left_out = [k for k in run.config.experiments.archetype_counts if k not in counts]
     if left_out:
         outcome.warnings.append(
@@ -59,13 +70,37 @@ def archetypes(run: Run) -> Outcome:
         judged.append(_Judged(cells["real"], [cells[null] for null in NULLS]))
         outcome.measurements += [record for cell in cells.values() for record in cell.records]
         outcome.measurements += judged[-1].records
-    if judged:
-        found = _found_k(judged)
-        shown = int(found.value or judged[-1].real.k)
-        outcome.measurements += [found, *_state_conditioned(kinds["real"], judged, shown)]
-        keep_prototypes(run, {one.real.k: [one.real, *one.nulls] for one in judged}, shown)
-        outcome.findings.append(_judge(judged, found))
+    found = _found_k(judged)
+    best = _spokesman(judged, found)
+    known = [] if run.world is None else run.world.clusters()
+    outcome.measurements += [
+        found,
+        *_state_conditioned(kinds["real"], best),
+        *(analytic(run, one, NAME) for one in known),
+    ]
+    keep_prototypes(run, {one.real.k: [one.real, *one.nulls] for one in judged}, best.real.k)
+    outcome.findings.append(_judge(best, found))
     return outcome
+
+
+def check_counts(run: Run) -> None:
+    """Refuse numbers of clusters that are all too many, before anything is measured.
+
+    Raises:
+        DataError: naming the setting to lower.
+    """
+    if NAME in run.config.experiments.names:
+        n = len(run.windows("train", 1).with_valid_target())
+        _refuse_few(run, ceil(n * (1 - run.config.experiments.archetype_quantile)))
+
+
+def _refuse_few(run: Run, n: int) -> None:
+    least = min(run.config.experiments.archetype_counts)
+    if n < LEAST * least:
+        raise DataError(
+            f"experiments.archetype_counts: {n} training directions are under {LEAST} for each of K = {least}: "
+            "add audio, or a smaller K"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,6 +127,12 @@ class _Judged:
         foretold = b.interval(self.real.accuracy - pairs.accuracy, n)
         return [*found, self.real.record("membership_excess", foretold, data="random_pairs")]
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """That of the condition that decides."""
+        criterion, measured = decisive(self.conditions)
+        return criterion.judge(measured)
+
     @property
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
         """All that must hold."""
@@ -107,20 +148,24 @@ class _Judged:
 def _found_k(judged: list[_Judged]) -> Measurement:
     """The least K whose tightness beyond the nulls is as good as the best, within the best's own uncertainty.
 
-    None where no K is tighter than the nulls. After the gap statistic of Tibshirani, Walther and Hastie (2001), with
-    cosines for log dispersions.
+    None where no K is `TIGHTER_BY` tighter than both nulls with its whole interval. After the gap statistic of
+    Tibshirani, Walther and Hastie (2001), with cosines for log dispersions.
     """
     intervals = [one.real.bootstrap.interval(one.excess, len(one.real.held["test"].labels)) for one in judged]
-    best = max(intervals, key=lambda i: i.value)
-    lowest = best.value if best.low is None else best.low
-    k = next(one.real.k for one, i in zip(judged, intervals, strict=True) if i.value >= lowest)
-    plain = Interval(float(k) if lowest > TIGHTER_BY else float("nan"), None, None, best.n_frames, best.n_speakers)
+    tighter = [(i, one.real.k) for i, one in zip(intervals, judged, strict=True) if _lowest(i) > TIGHTER_BY]
+    lowest = _lowest(max((i for i, _ in tighter), key=lambda i: i.value, default=intervals[0]))
+    k = next((float(k) for i, k in tighter if i.value >= lowest), float("nan"))
+    plain = Interval(k, None, None, intervals[0].n_frames, intervals[0].n_speakers)
     return judged[0].real.record("found_k", plain, model="gap")
 
 
-def _state_conditioned(of: Directions, judged: list[_Judged], k: int) -> list[Measurement]:
+def _lowest(interval: Interval) -> float:
+    return interval.value if interval.low is None else interval.low
+
+
+def _state_conditioned(of: Directions, best: _Judged) -> list[Measurement]:
     """As many clusters in all, but `STATES` groups of states first and directions within each group."""
-    cell = next(one.real for one in judged if one.real.k == k)
+    cell, k = best.real, best.real.k
     each = k // STATES
     groups = {s: _states(of, s) for s in ("train", "test")}
     cosine = torch.zeros(len(of.rows["test"]))
@@ -147,25 +192,37 @@ def _states(of: Directions, split: str) -> Tensor:
     return torch.from_numpy(means.predict(of.run.frames().z[of.places(split) - 1].numpy())).long()
 
 
-def _judge(judged: list[_Judged], found: Measurement) -> Finding:
-    """Some K is enough: the one that comes nearest to all that is asked speaks for all."""
-    order = {"pass": 0, "undecided": 1, "unattainable": 2, "fail": 3}
-    decided = [(one, *decisive(one.conditions)) for one in judged]
-    best, criterion, measured = min(decided, key=lambda d: (order[d[1].judge(d[2])], _distance(d[0])))
-    accuracy, tight = best.real.one("membership_accuracy"), best.real.one("tightness")
-    beyond = ", ".join(f"{show(r)} beyond {_NULL_WORDS[r.data]}" for r in best.records[:-1])
+def _spokesman(judged: list[_Judged], found: Measurement) -> _Judged:
+    """The K that is judged, shown and heard: of those with the best verdict the found one, else the one that comes
+    nearest to all that is asked. Some K is enough."""
+    return min(judged, key=lambda one: (ORDER.index(one.verdict), one.real.k != found.value, _distance(one)))
+
+
+def _judge(best: _Judged, found: Measurement) -> Finding:
+    criterion, measured = decisive(best.conditions)
+    accuracy, tight, full = (best.real.one(m) for m in ("membership_accuracy", "tightness", "tightness_full"))
+    beyond = " and ".join(f"{show(r)} for {_NULL_WORDS[r.data]}" for r in best.records[:-1])
     return Finding(
         criterion=criterion,
         measured=measured,
-        verdict=criterion.judge(measured),
+        verdict=best.verdict,
         cause=criterion.cause(measured),
-        words=f"K = {best.real.k}: held-out directions have cosine {show(tight)} to their centroid ({beyond}); "
-        f"contexts foretell {show(accuracy)} of their clusters "
-        f"(majority {show(best.real.one('membership_majority'))}). "
-        + ("No K is tighter than the nulls." if found.value is None else f"K found by the gap: {found.value:.0f}."),
+        words=f"K = {best.real.k}: held-out directions have cosine {show(tight)} to their centroid among the principal "
+        f"components that hold {EXPLAINED:.0%} of their variance ({show(full)} in all dimensions); less that of the "
+        f"nulls it is {beyond}, where more than {TIGHTER_BY} is asked. Contexts foretell {show(accuracy)} of their "
+        f"clusters (majority {show(best.real.one('membership_majority'))}). {_of_found(best.real.k, found)}",
         would_change="Directions of another representation, or of rarer and larger increments "
         "(experiments.archetype_quantile).",
     )
+
+
+def _of_found(k: int, found: Measurement) -> str:
+    """What the gap says of the K that is judged."""
+    if found.value is None:
+        return f"The gap finds no K: none is more than {TIGHTER_BY} tighter than both nulls with its whole interval."
+    if found.value == k:
+        return "This K is the one that the gap finds."
+    return f"The gap finds K = {found.value:.0f}, whose verdict is worse."
 
 
 def _distance(one: _Judged) -> float:

@@ -10,11 +10,13 @@ from audio_engram.archetypes import (
     Increments,
     Kind,
     Space,
+    cosines,
     fit_space,
     hold,
     increments,
     moments_of,
     size_entropy,
+    unit_means,
 )
 from audio_engram.breathing import fit_breathing
 from audio_engram.experiments.conditioning import MOST, Components
@@ -77,6 +79,8 @@ class DirectionClusters:
         self.held: dict[str, Held] = {
             split: hold(of.rows[split], self.centres, of.rows["train"], own) for split in SPLITS
         }
+        # In all dimensions: those that the components leave out turn directions too.
+        self.prototypes = unit_means(of.parts["train"].delta, own, of.space.back(self.centres))
         self.bootstrap = self.run.bootstrap(of.parts["test"].speaker)
         self.tightness = self._ratios(self.held["test"].cosine)
         self.records = self._tightness()
@@ -104,11 +108,12 @@ class DirectionClusters:
         entropy = size_entropy(test.labels, self.k)
         return [
             self.record("tightness", b.mean(test.cosine)),
-            self.record("tightness", self._plain(float(train.cosine.double().mean())), split="train"),
+            self.record("tightness", self._plain(float(train.cosine.double().mean()), "train"), split="train"),
+            self.record("tightness_full", b.mean(cosines(self.of.parts["test"].delta, self.prototypes))),
             self.record("variance_explained", b.r2(test.within, test.total)),
             self.record("cluster_entropy", self._plain(entropy)),
             self.record("empty_clusters", self._plain(float(empty[0]))),
-            self.record("empty_clusters", self._plain(float(empty[1])), split="train"),
+            self.record("empty_clusters", self._plain(float(empty[1]), "train"), split="train"),
         ]
 
     def _membership(self) -> list[Measurement]:
@@ -135,5 +140,6 @@ class DirectionClusters:
     def _ratios(self, values: Tensor) -> Tensor:
         return self.bootstrap.ratios(values, torch.ones_like(values))
 
-    def _plain(self, value: float) -> Interval:
-        return Interval(value, None, None, len(self.held["test"].labels), self.bootstrap.n_speakers)
+    def _plain(self, value: float, split: str = "test") -> Interval:
+        speaker = self.of.parts[split].speaker
+        return Interval(value, None, None, len(speaker), len(speaker.unique()))

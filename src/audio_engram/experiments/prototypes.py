@@ -1,5 +1,7 @@
 """Archetypes on disk: centroids as directions among the latents, what they sound like, and where to hear them."""
 
+import json
+
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -19,25 +21,34 @@ def keep_prototypes(run: Run, clusters: dict[int, list[DirectionClusters]], show
     """Write `prototypes/kK.safetensors` for every K, and `archetypes.json` about the one that is shown.
 
     `clusters` are the real ones of each K, then those of the nulls. `directions` (K, D) are unit vectors among
-    standardised latents; `share` (K) is the part of training increments.
+    latents that are standardised by `loc` and `scale` (D); `share` (K) is the part of training increments.
     """
     folder = run.folder / FOLDER
     make_folder(folder)
     for k, (real, *_) in clusters.items():
         share = _sizes(real).double()
         tensors = {
-            "directions": real.of.space.back(real.centres).contiguous(),
+            "directions": real.prototypes.contiguous(),
             "share": (share / share.sum()).float(),
+            "loc": run.frames().loc.contiguous(),
+            "scale": run.frames().scale.contiguous(),
         }
         with published(folder / f"k{k}.safetensors") as temporary:
-            temporary.write_bytes(save(tensors))
+            temporary.write_bytes(save(tensors, metadata={"about": _about(run, k)}))
     real, *nulls = clusters[shown]
     publish_text(run.folder / FILE, _described(run, real, nulls).model_dump_json(indent=1) + "\n")
 
 
+def _about(run: Run, k: int) -> str:
+    """What the tensors are of, in one entry: several would stand in another order in every process."""
+    fingerprint = run.store.manifest.codec_fingerprint
+    of = {"k": k, "codec": run.codec_name, "codec_fingerprint": fingerprint, "frame_rate": run.codec.frame_rate}
+    return json.dumps(of | {"directions": "unit increments of latents less loc, over scale"})
+
+
 def _described(run: Run, real: DirectionClusters, nulls: list[DirectionClusters]) -> ArchetypeMap:
     sizes, place, heard = _sizes(real), real.places("train"), changes(run)
-    flat, plane = _plane(real.centres)
+    flat, plane = _plane(real.prototypes)
     means = {name: _means(values[place], real.held["train"].labels, real.k) for name, values in heard.items()}
     # By size and not by sound: else those would be heard that were chosen for how they sound.
     played = sizes.argsort(descending=True, stable=True)[:PLAYED].tolist() if run.corpus is not None else []
@@ -60,14 +71,16 @@ def _described(run: Run, real: DirectionClusters, nulls: list[DirectionClusters]
 
 def _nearest(of: DirectionClusters, k: int) -> tuple[Moment, ...]:
     """The held-out increments of a cluster that are nearest to its centroid, at most one of each speaker."""
-    frames, held = of.run.frames(), of.held["test"]
-    mine = (held.labels == k).nonzero().flatten()
-    mine = mine[held.cosine[mine].argsort(descending=True, stable=True)]
-    first: dict[int, int] = {}
-    for one in mine.tolist():
-        first.setdefault(int(of.of.parts["test"].speaker[one]), one)
+    frames = of.run.frames()
+    mine = (of.held["test"].labels == k).nonzero().flatten()
+    cosine = torch.nn.functional.normalize(of.of.parts["test"].delta[mine], dim=1) @ of.prototypes[k]
+    cosine, order = cosine.sort(descending=True, stable=True)
+    mine = mine[order]
+    first: dict[int, tuple[int, float]] = {}
+    for one, near in zip(mine.tolist(), cosine.tolist(), strict=True):
+        first.setdefault(int(of.of.parts["test"].speaker[one]), (one, near))
     found = []
-    for speaker, one in list(first.items())[:NEAREST]:
+    for speaker, (one, near) in list(first.items())[:NEAREST]:
         place = int(of.places("test")[one])
         utterance = int(torch.searchsorted(frames.offsets, place, right=True)) - 1
         frame = place - int(frames.offsets[utterance])
@@ -77,7 +90,7 @@ def _nearest(of: DirectionClusters, k: int) -> tuple[Moment, ...]:
                 speaker=frames.speakers[speaker],
                 frame=frame,
                 second=frame / of.run.codec.frame_rate,
-                cosine=float(held.cosine[one]),
+                cosine=near,
             )
         )
     return tuple(found)
