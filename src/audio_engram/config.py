@@ -51,6 +51,7 @@ Rate = Annotated[float, AfterValidator(_rate)]
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
+Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
 Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 
@@ -169,6 +170,12 @@ class ExperimentConfig(Section):
     archetype_quantile: float = Field(
         0.25, ge=0, lt=1, description="share of the smallest increments whose directions are left out"
     )
+    regimes: Names = Field(
+        ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise"), min_length=1, description="trainings against drift"
+    )
+    horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), description="how far sampled rollouts go [s]")
+    stretch_seconds: float = Field(5.0, gt=0, description="stretches of rollouts that are held against real ones")
+    trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 

@@ -39,7 +39,7 @@ class DynamicsModel(nn.Module):
     def forward(
         self, context: Float[Tensor, "B W D"], utterance: Float[Tensor, "B F"] | None = None
     ) -> DeltaDistribution:
-        """The distribution of `delta`.
+        """The distribution of `delta`; of a longer context the last W frames are read.
 
         Raises:
             ValueError: if the model was built with utterance features and is given none.
@@ -57,6 +57,7 @@ class DynamicsModel(nn.Module):
         if self.n_features and utterance is None:
             raise ValueError("this model reads utterance features: pass segment.utterance")
         features = utterance if self.n_features else None
+        context = context[:, -self.config.context :]
         enabled = self.precision != torch.float32 and self.training
         with torch.autocast(context.device.type, torch.bfloat16, enabled=enabled):
             raw = self.head.linear(self.backbone(context, features))
