@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from audio_engram import cli
+from audio_engram import cli, listening
 from audio_engram.config import read_config
 from audio_engram.dynamics.model import DynamicsModel
 from audio_engram.listening import listen
@@ -100,14 +100,12 @@ def test_everything_can_be_heard_where_nothing_leaves_the_finite_numbers() -> No
     assert (len(labels), warnings) == (2 * 11, "")
 
 
-def test_heads_that_no_experiment_asked_for_are_not_trained_to_be_heard() -> None:
+def test_without_a_head_there_is_no_rollout_and_nothing_to_hold_it_against() -> None:
     settings = ('data.corpus="folder:speech"', 'codec.name="heard_codecs:Good"', 'device="cpu"', *SMALL[1::2])
     run = Run("out", read_config(None, settings), log=lambda line: None)
     listen(run)
     assert run.histories == {}
-    assert {row["kind"] for row in json.loads(Path("out/audio/index.json").read_text())} == {
-        *("original", "round_trip", "magnitude")
-    }
+    assert {row["kind"] for row in json.loads(Path("out/audio/index.json").read_text())} == {"original", "round_trip"}
 
 
 @pytest.mark.usefixtures("exploding")
@@ -140,3 +138,15 @@ def test_a_decoder_that_fails_at_all_is_refused_before_encoding(capsys: pytest.C
     assert line.startswith("engram: codec heard_codecs:Never: decode raised NotImplementedError (")
     assert line.endswith("mend the codec, or set playable = False")
     assert not Path("out/latents/manifest.json").exists()
+
+
+def test_shorter_increments_keep_their_directions_and_start_from_the_last_true_frame() -> None:
+    settings = ('data.corpus="folder:speech"', 'codec.name="heard_codecs:Good"', 'device="cpu"', *SMALL[1::2])
+    run = Run("out", read_config(None, settings), log=lambda line: None)
+    run.model("mdn")
+    z = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    slow = [sound for sound in listening._sounds(run, z) if sound.kind == "magnitude"]
+    assert [sound.label for sound in slow] == [f"True direction, {share}% magnitude" for share in (75, 50, 25)]
+    for sound, share in zip(slow, (0.75, 0.5, 0.25), strict=True):
+        assert torch.equal(sound.latents[:2], z[:2])  # the context
+        assert torch.allclose(sound.latents.diff(dim=0)[1:], share * z.diff(dim=0)[1:], atol=1e-6)

@@ -12,6 +12,7 @@ from audio_engram.archetype_sounds import archetype_clips
 from audio_engram.clips import write_clip
 from audio_engram.codecs.base import Codec
 from audio_engram.codecs.foreign import CodecError
+from audio_engram.controls import slow_but_correct
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder, publish_text
@@ -120,13 +121,12 @@ def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tenso
 def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:
     sounds = [_Sound("round_trip", "Codec round trip", z, "encoded and decoded, nothing predicted")]
     context, future = z[: run.config.model.context], z[run.config.model.context :]
-    for head in ("mdn", "vmf"):
-        if f"{head}-lag1" not in run.histories:
-            continue  # no experiment asked for it, and a sound is not worth its training
+    # Of the others no experiment made use, and a sound is not worth their training.
+    heads = [head for head in ("mdn", "vmf") if f"{head}-lag1" in run.histories]
+    for head in heads:
         sounds += _rollouts(run, head, context, future)
-    deltas = torch.diff(future, dim=0, prepend=context[-1:])
-    for share in SHARES:
-        slow = torch.cat([context, context[-1] + (share * deltas).cumsum(0)])
+    for share in SHARES if heads else ():  # what rollouts are to be held against
+        slow = torch.cat([context, slow_but_correct(context[-1], future, share)])
         note = "true direction of every increment, all of them shorter"
         sounds.append(_Sound("magnitude", f"True direction, {share:.0%} magnitude", slow, note))
     return sounds
