@@ -1,13 +1,17 @@
 """What calibration found, as text and as a page."""
 
+import json
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from audio_engram import numbers
+from audio_engram import __version__, numbers
 from audio_engram.calibration import ALLOWED, Passed, Recovered
+from audio_engram.calibration_plan import OTHER_SIZES, SETTINGS, SPEAKERS, UTTERANCES
 from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
+from audio_engram.report import words
 from audio_engram.report.bars import Across, Row, dot_panel
 from audio_engram.report.figure import Drawn, figure
 from audio_engram.report.series import style_of
@@ -15,6 +19,18 @@ from audio_engram.report.tables import Table
 from audio_engram.report.templating import page
 
 Found = tuple[list[Passed], list[Recovered]]
+KNOWN = {
+    "ar": "Pairs of dimensions that turn and shrink, with noise: all of it is foretold by the frame before.",
+    "archetypes": "Increments along planted directions drawn at random: they exist, and no context foretells them.",
+    "chained": "The same directions, each followed by its own next one: contexts foretell them.",
+    "correlated": "A Gaussian process with few axes: nothing but its covariance, AR(1) tells all.",
+    "headings": "Contexts foretell the direction of an increment and not its magnitude.",
+    "noise": "Independent Gaussian frames: regression to the mean and nothing else.",
+    "regimes": "States that follow one another, which clusters of contexts find.",
+    "resonance": "White noise through a resonator: nothing but its spectrum.",
+    "shuffled": "Frames of a process in random order, with speakers and loudness: nothing in their order.",
+    "strides": "Contexts foretell the magnitude of an increment and of its direction only the way back.",
+}
 VERDICTS = ("pass", "undecided", "fail", "unattainable")
 
 
@@ -22,18 +38,18 @@ def verdicts(passed: list[Passed]) -> Table:
     """A row for each experiment and world."""
     rows = tuple(
         (
-            *(one.row.experiment, one.row.world, "nothing" if one.row.null else "something"),
+            *(one.row.experiment, one.row.world, "no" if one.row.null else "yes"),
             *(str(one.verdicts.get(verdict, 0)) for verdict in VERDICTS),
             numbers.interval(*one.rate),
             _word(one),
         )
         for one in passed
     )
-    columns = ("experiment", "world", "to find", *VERDICTS, "share that passed", "calibration")
+    columns = ("experiment", "world", "should pass", *VERDICTS, "share that passed", "calibration")
     caption = (
-        f"Verdicts over seeds, with 95 % intervals of the share that passed (Wilson 1927). Where there is nothing to "
-        f"find calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, if more than half pass. "
-        "It holds only so far where so few seeds could not have told otherwise."
+        f"Verdicts over seeds, with 95 % intervals of the share that passed (Wilson 1927). Where a world lacks "
+        f"what its experiment asks for, calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, "
+        "if more than half pass. It holds only so far where so few seeds could not have told otherwise."
     )
     return Table(caption, columns, rows, heads=3)
 
@@ -48,7 +64,7 @@ def recovery(recovered: list[Recovered]) -> Table:
     """A row for each figure whose truth is known."""
     rows = tuple(
         (
-            *(one.row.experiment, one.row.world, one.figure),
+            *(one.row.experiment, one.row.world, *_figure(one.figure)),
             *(numbers.number(value) for value in (one.truth, one.mean, one.bias)),
             "–" if one.spread is None else numbers.number(one.spread),
             "–" if one.coverage is None else f"{one.coverage:.0%}",
@@ -56,13 +72,27 @@ def recovery(recovered: list[Recovered]) -> Table:
         )
         for one in recovered
     )
-    columns = ("experiment", "world", "figure", "truth", "mean", "bias", "spread", "covered", "seeds")
+    columns = ("experiment", "world", "figure", "of", "truth", "mean", "bias", "spread", "truth in interval", "seeds")
     caption = (
         "Figures whose truth is known: mean over seeds, its distance to the truth, standard deviation between seeds, "
         "and how many 95 % intervals hold the truth. The truth is that of the best predictor: a trained one stays "
-        "behind it, and an interval over speakers says nothing of that."
+        "behind it, and an interval over speakers says nothing of that: how many hold it is no part of whether "
+        "calibration holds, which is a matter of verdicts alone. A world that lacks what its experiment asks for may "
+        "have known figures all the same."
     )
-    return Table(caption, columns, rows, heads=3)
+    return Table(caption, columns, rows, heads=4)
+
+
+def _figure(name: str) -> tuple[str, str]:
+    """What a figure is called, and whose it is."""
+    metric, _, model = name.partition(", ")
+    return words.metric(metric).label, words.model(model)
+
+
+def worlds(passed: list[Passed]) -> Table:
+    """What each world is that was asked."""
+    names = sorted({one.row.world for one in passed})
+    return Table("The worlds.", ("world", "what it is"), tuple((name, KNOWN.get(name, "")) for name in names), 2)
 
 
 def as_text(found: Found) -> str:
@@ -77,20 +107,37 @@ def aligned(table: Table) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def write_page(path: Path, found: Found, seeds: int) -> None:
-    """Both tables and both figures as a page that needs nothing else."""
+def _made(path: Path, seeds: str, command: str) -> list[tuple[str, str]]:
+    """By which command and version, and when the trials were carried out."""
+    trials = [file.stat().st_mtime for file in (path.parent / "trials").glob("*-*.json")]
+    days = sorted({datetime.fromtimestamp(end, UTC).date().isoformat() for end in trials})
+    facts = [
+        ("Command", command),
+        ("Version", __version__),
+        ("Seeds", seeds),
+        ("Trials carried out", " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))),
+        ("Speakers, utterances of each", f"{SPEAKERS}, {UTTERANCES}"),
+        *((f"The same for {name}", f"{of}, {each}") for name, (of, each) in OTHER_SIZES.items()),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def write_page(path: Path, found: Found, seeds: int, command: str = "") -> None:
+    """Tables and both figures as a page that needs nothing else."""
     helpers = {"next_figure": partial(next, count(1)), "next_table": partial(next, count(1))}
     over = f"{seeds} seed" + ("" if seeds == 1 else "s")
     panels = _panel(found[0], null=True) + _panel(found[0], null=False)
     caption = (
-        f"How often each experiment passed over {over}, with 95 % intervals. Where there is nothing to find a share of "
-        f"{ALLOWED:.0%} (the line) is allowed; where there is something, more than half are asked for."
+        f"How often each experiment passed over {over}, with 95 % intervals. Where a world lacks what the experiment "
+        f"asks for, a share of {ALLOWED:.0%} (the line) is allowed; elsewhere more than half are asked for."
     )
     content = {
         "seeds": over,
         "enough": all(one.enough for one in found[0]),
         "figures": figure(caption, panels),
-        "tables": [table for table in (verdicts(found[0]), recovery(found[1])) if table.rows],
+        "tables": [table for table in (verdicts(found[0]), recovery(found[1]), worlds(found[0])) if table.rows],
+        "made": _made(path, over, command),
+        "settings": json.dumps(SETTINGS, indent=1),
         "fooled": [f"{one.row.experiment} on {one.row.world}" for one in found[0] if not one.holds],
     }
     publish_text(path, page("calibration.html", helpers, content))
@@ -99,13 +146,9 @@ def write_page(path: Path, found: Found, seeds: int) -> None:
 def _panel(passed: list[Passed], null: bool) -> list[Drawn]:
     mine = [one for one in passed if one.row.null is null]
     rows = [Row(f"{one.row.experiment}, {one.row.world}", _record(one), style_of("vmf")) for one in mine]
-    title, name = ("nothing", "calibration") if null else ("something", "calibration-found")
-    line = ALLOWED if null else 0.5
-    return (
-        [(dot_panel(f"Share that passed where there is {title}", name, rows, Across(((line, ""),))), [])]
-        if rows
-        else []
-    )
+    title, name = ("none may pass", "calibration") if null else ("it should pass", "calibration-found")
+    across = Across(((ALLOWED if null else 0.5, ""),), limits=(-0.03, 1.03))
+    return [(dot_panel(f"Share that passed where {title}", name, rows, across), [])] if rows else []
 
 
 def _record(one: Passed) -> Measurement:
