@@ -131,7 +131,8 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "deep": (lambda text: "[" * 100_000, "damaged"),
     "number": (lambda text: text.replace("0.30000000000000004", "0.4"), "damaged (its checksum is not that of its"),
     "a field gone": (lambda text: resealed(text, outcome={"measurements": 3}), "damaged ("),
-    "no identity": (lambda text: resealed(text, of={}), "of another version and another configuration and other"),
+    "no identity": (lambda text: resealed(text, of={}), "of another experiment and another version and another conf"),
+    "identity of another kind": (lambda text: resealed(text, of=["magnitude"]), "of another experiment and"),
 }
 
 
@@ -182,7 +183,52 @@ def test_an_outcome_of_other_latents_is_not_taken(kept: Path, monkeypatch: pytes
     monkeypatch.setattr("audio_engram.data.processes.AR.frames", 61)
     lines: list[str] = []
     assert take(world(lines.append), "magnitude") is None
-    assert lines == [f"{kept}: of other latents: measured again"]
+    assert lines == [f"{kept}: of another set of latents: measured again"]
+
+
+def test_an_outcome_under_another_name_is_not_taken(kept: Path) -> None:
+    other = kept.with_name("injection.json")
+    other.write_bytes(kept.read_bytes())
+    lines: list[str] = []
+    assert take(world(lines.append), "injection") is None
+    assert lines == [f"{other}: of another experiment: measured again"]
+
+
+BESIDE = ("archetypes.json", "prototypes/k8.safetensors")
+
+
+@pytest.fixture
+def beside(place: Path) -> Path:
+    """A run of which the outcome was kept of an experiment that writes files of its own."""
+    run = world()
+    for name in BESIDE:
+        (run.folder / name).parent.mkdir(exist_ok=True)
+        (run.folder / name).write_bytes(b"\xff written")
+    (run.folder / "prototypes/notes.txt").write_text("mine")
+    keep(run, "archetypes", OUTCOME)
+    (run.folder / "prototypes/notes.txt").unlink()
+    assert take(world(), "archetypes") == OUTCOME
+    return run.folder
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_outcome_whose_files_are_gone_or_damaged_is_measured_again(beside: Path, name: str) -> None:
+    damage: tuple[tuple[Callable[[Path], object], str], ...] = (
+        (lambda path: path.write_bytes(b"other"), "is damaged"),
+        (Path.unlink, "cannot be read (No such file or directory)"),
+        (Path.mkdir, "cannot be read (Is a directory)"),
+    )
+    for harm, said in damage:
+        harm(beside / name)
+        lines: list[str] = []
+        assert take(world(lines.append), "archetypes") is None
+        assert lines == [f"run/outcomes/archetypes.json: {name}, which belongs to it, {said}: measured again"]
+
+
+def test_the_files_of_an_experiment_are_no_matter_of_another(beside: Path) -> None:
+    keep(world(), "magnitude", OUTCOME)
+    (beside / BESIDE[0]).unlink()
+    assert take(world(), "magnitude") == OUTCOME
 
 
 def test_overwriting_deletes_outcomes(kept: Path) -> None:
