@@ -1,43 +1,31 @@
 """Every experiment on worlds whose answer is known, over many seeds: what it recovers, and how often it is fooled."""
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from math import sqrt
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import torch
 from scipy.stats import norm
 
+from audio_engram import trials
 from audio_engram.calibration_plan import JUDGED_AT, OTHER_SIZES, PLAN, SETTINGS, SPEAKERS, TRUTHS, UTTERANCES, Row
 from audio_engram.config import make_config
-from audio_engram.data.publish import make_folder, publish_text
-from audio_engram.decision import Finding
-from audio_engram.errors import DataError, UsageError
+from audio_engram.data.publish import publish_text
+from audio_engram.errors import UsageError
 from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement
 from audio_engram.runs import Run
+from audio_engram.trials import Kept, Trial, at_work, claim, is_done, read_trial, write_trial
 
 ALLOWED = 0.05
-TRIALS, MADE_WITH = "trials", "settings.json"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row with one seed."""
-
-    row: Row
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The file of its outcome, without ending."""
-        return f"{self.row.experiment}-{self.row.world}-{self.seed:04d}"
 
 
 def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], plan: Iterable[Row] = PLAN) -> None:
@@ -46,26 +34,37 @@ def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], p
     Raises:
         UsageError: the folder holds trials of other settings.
     """
-    trials = [Trial(row, seed) for seed in range(seeds) for row in plan]
-    make_folder(folder / TRIALS)
-    _claim(folder)
-    todo = [trial for trial in trials if not _file(folder, trial).exists()]
-    done = len(trials) - len(todo)
-    log(f"calibrate: {done} of {len(trials)} trials are there")
-    # Fresh processes: a fork of one that has used PyTorch's threads may hang.
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        waiting = {pool.submit(carry_out, folder, trial): trial for trial in todo}
-        for ended in as_completed(waiting):
-            ended.result()
-            done += 1
-            log(f"calibrate: {waiting[ended].name} ({done} of {len(trials)})")
+    claim(folder)
+    with at_work(folder):
+        asked = [Trial(row, seed) for seed in range(seeds) for row in plan]
+        todo = [trial for trial in asked if not is_done(folder, trial, log)]
+        done = len(asked) - len(todo)
+        log(f"calibrate: {done} of {len(asked)} trials are there")
+        # Fresh processes: a fork of one that has used PyTorch's threads may hang.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=begin_work) as pool:
+            waiting = {pool.submit(carry_out, folder, trial): trial for trial in todo}
+            for ended in as_completed(waiting):
+                ended.result()
+                done += 1
+                log(f"calibrate: {waiting[ended].name} ({done} of {len(asked)})")
+
+
+def begin_work() -> None:
+    """What a process does before its first trial: take one core, and see to it that it ends when its parent does."""
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # a killed parent tells the pool nothing, which would wait for it for ever
 
 
 def carry_out(folder: Path, trial: Trial) -> None:
     """Run one experiment on one world in a folder that is thrown away, and keep what it measured and judged."""
-    with TemporaryDirectory(prefix="engram-", dir=folder) as temporary:
+    with TemporaryDirectory(prefix=f".{trial.name}.", suffix=".tmp", dir=folder / trials.FOLDER) as temporary:
         speakers, utterances = OTHER_SIZES.get(trial.row.experiment, (SPEAKERS, UTTERANCES))
         data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{speakers}"}
         run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
@@ -74,60 +73,8 @@ def carry_out(folder: Path, trial: Trial) -> None:
         outcome = EXPERIMENTS[trial.row.experiment](run)
         known = (m for m in outcome.measurements if m.mode == "analytic" and m.model == "truth")
         lag = JUDGED_AT.get(trial.row.experiment)
-        truths = [(m.metric.removesuffix("_analytic"), m.value) for m in known if m.lag == lag]
-    kept = {
-        "measurements": [m.model_dump(exclude_defaults=True) for m in outcome.measurements],
-        "findings": [f.model_dump() for f in outcome.findings],
-        "analytic": truths,
-    }
-    publish_text(_file(folder, trial), json.dumps(kept) + "\n")
-
-
-def _claim(folder: Path) -> None:
-    """Refuse to mix outcomes of other settings with those to come."""
-    path = folder / TRIALS / MADE_WITH
-    others = path.read_text() != _made_with() if path.exists() else any(path.parent.glob("*.json"))
-    if others:
-        raise UsageError(f"--out {folder}: holds trials of other settings: use --overwrite or another --out")
-    publish_text(path, _made_with())
-
-
-def _made_with() -> str:
-    sizes = {"": (SPEAKERS, UTTERANCES)} | OTHER_SIZES
-    return json.dumps({"settings": SETTINGS, "speakers and utterances": sizes}, indent=1) + "\n"
-
-
-def clear(folder: Path) -> None:
-    """Delete the outcomes, and nothing else."""
-    if (folder / TRIALS).is_dir():
-        shutil.rmtree(folder / TRIALS)
-
-
-def _file(folder: Path, trial: Trial) -> Path:
-    return folder / TRIALS / f"{trial.name}.json"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An outcome that was kept."""
-
-    measurements: list[Measurement]
-    findings: list[Finding]
-    analytic: list[tuple[str, float]]
-
-
-def read_trial(folder: Path, trial: Trial) -> Kept:
-    """Raises: DataError for a damaged file."""
-    path = _file(folder, trial)
-    try:
-        kept = json.loads(path.read_text())
-        return Kept(
-            [Measurement.model_validate(m) for m in kept["measurements"]],
-            [Finding.model_validate(f) for f in kept["findings"]],
-            [(str(name), float(value)) for name, value in kept["analytic"]],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}): delete it and calibrate again") from error
+        truths = [(m.metric.removesuffix("_analytic"), m.value) for m in known if m.lag == lag and m.value is not None]
+    write_trial(folder, trial, Kept(outcome.measurements, outcome.findings, truths))
 
 
 @dataclass(frozen=True)
@@ -223,8 +170,9 @@ def plan_of(experiments: list[str]) -> tuple[Row, ...]:
         UsageError: for an experiment that is not calibrated.
     """
     known = dict.fromkeys(row.experiment for row in PLAN)
-    if unknown := next((name for name in experiments if name not in known), ""):
-        raise UsageError(f"--only {unknown}: no world calibrates that: use {', '.join(known)}")
+    for name in experiments:
+        if name not in known:
+            raise UsageError(f"--only {name or 'without a name'}: no world calibrates that: use {', '.join(known)}")
     return tuple(row for row in PLAN if not experiments or row.experiment in experiments)
 
 

@@ -20,7 +20,7 @@ def add(commands: Subcommands) -> None:
     calibrate.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one for each core)")
     calibrate.add_argument("--only", metavar="A,B", help="only these experiments")
     calibrate.add_argument("--out", type=place, default=Path("runs/calibration"), help="default runs/calibration")
-    calibrate.add_argument("--overwrite", action="store_true", help="forget the trials in --out; else they are kept")
+    calibrate.add_argument("--overwrite", action="store_true", help="forget the trials (of --only) in --out")
     calibrate.add_argument("--json", action="store_true", help="print JSON")
     calibrate.set_defaults(do=_calibrate)
 
@@ -32,16 +32,19 @@ def _calibrate(options: argparse.Namespace) -> int:
     for name, value in (("--seeds", seeds), ("--jobs", 1 if options.jobs is None else options.jobs)):
         if value < 1:
             raise UsageError(f"{name} {value}: give 1 or more")
-    from audio_engram.calibration import calibrate, clear, described, plan_of, summary
+    from audio_engram.calibration import calibrate, described, plan_of, summary
+    from audio_engram.pipeline import default_command
     from audio_engram.report.calibrated import as_text, write_page
+    from audio_engram.trials import clear
 
-    plan = plan_of(options.only.split(",") if options.only else [])
+    only = [] if options.only is None else options.only.split(",")
+    plan = plan_of(only)
     if options.overwrite:
-        clear(options.out)
+        clear(options.out, only)
     calibrate(options.out, seeds, options.jobs or os.cpu_count() or 1, _log, plan)
     found = summary(options.out, seeds, plan)
     facts = described(options.out, found)
-    write_page(options.out / "calibration.html", found, seeds)
+    write_page(options.out / "calibration.html", found, seeds, default_command())
     print(json.dumps(facts) if options.json else as_text(found))
     if not options.json:
         print(f"\nReport: {options.out / 'calibration.html'}")

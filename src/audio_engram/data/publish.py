@@ -72,10 +72,11 @@ def publish_text(path: Path, text: str, option: str = "--out") -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed process left in `folder`."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove temporary files of `name`, or of all, that a killed process left in `folder`."""
+    for leftover in folder.glob(f".{name}.*.tmp"):
+        if not leftover.is_dir():  # which `published` never makes
+            leftover.unlink(missing_ok=True)
 
 
 def _reach_the_disk(path: Path) -> None:
