@@ -245,7 +245,7 @@ def test_unknown_names_are_refused(tmp_path):
     config = make_config(SETTINGS | {"data": {"corpus": "world:noise"}})
     bad = config.model_copy(update={"experiments": config.experiments.model_copy(update={"names": ("magic",)})})
     run = Run(tmp_path / "run", bad, log=lambda line: None)
-    with pytest.raises(UsageError, match="magic: no such experiment"):
+    with pytest.raises(UsageError, match="magic: no such experiment: use predictability,"):
         climb(run)
     with pytest.raises(UsageError, match="data shuffled_around: no such surrogate"):
         run.frames("shuffled_around")

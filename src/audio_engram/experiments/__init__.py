@@ -1,6 +1,7 @@
 """One question per file; every experiment takes a run and gives back measurements and findings."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from audio_engram.errors import UsageError
 from audio_engram.experiments.archetypes import archetypes
@@ -50,4 +51,6 @@ def check_names(names: tuple[str, ...]) -> None:
     """Raises: UsageError for an experiment that does not exist."""
     for name in names:
         if name not in EXPERIMENTS:
-            raise UsageError(f"experiments: {name}: no such experiment: use {', '.join(EXPERIMENTS)}")
+            near = get_close_matches(name, EXPERIMENTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(EXPERIMENTS)}"
+            raise UsageError(f"experiments: {name}: no such experiment: {hint}")
