@@ -77,7 +77,7 @@ REFUSED = [
     (["run", "--config", "broken.toml"], 2, r"config broken\.toml: not TOML: .*line 1"),
     (["run", "--config", "no.toml"], 2, r"config no\.toml: No such file.*: give the path of a TOML file"),
     (["run", "--config", "speech"], 2, r"config speech: Is a directory: give the path of a TOML file"),
-    (["run", *WORLD, "--experiments", "predictabilty"], 2, r"predictabilty: no such experiment: did you mean predictability\?"),
+    (["run", *WORLD, "--experiments", "predictabilty"], 2, r"no such experiment: did you mean predictability\?"),
     (["train", *WORLD, "--model", "mnd"], 2, r"model mnd: no such head: use one of mdn, vmf, magnitude"),
     (["run", "--corpus", "world:arr", "--out", "out"], 2, r"world:arr: no such world: use one of ar,"),
     (["run", "--corpus", "demos", "--out", "out"], 2, r"no corpus 'demos'; did you mean demo\?"),
