@@ -6,7 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audio_engram.archetypes import Space, fit_space, hold, increments, moments_of, size_entropy
+from audio_engram.archetypes import (
+    Space,
+    cosines,
+    fit_space,
+    hold,
+    increments,
+    moments_of,
+    size_entropy,
+    unit_means,
+)
 from audio_engram.data.windows import Windows
 from audio_engram.membership import fit_classifier, predict
 from toys import ar_frames
@@ -80,6 +89,19 @@ def test_hold_measures_cosines_to_centroids_and_squares_to_training_means():
     means = torch.stack([*(train[own == k].mean(0) for k in range(3)), train.mean(0)])
     torch.testing.assert_close(held.within, (rows - means[held.labels]).square().sum(1))
     torch.testing.assert_close(held.total, (rows - train.mean(0)).square().sum(1))
+
+
+def test_prototypes_are_mean_directions_in_all_dimensions():
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.randn(60, 5, generator=generator) * torch.rand(60, 1, generator=generator)
+    labels = torch.arange(60) % 3
+    otherwise = F.normalize(torch.randn(4, 5, generator=generator), dim=1)
+    found = unit_means(delta, labels, otherwise)
+    for k in range(3):
+        torch.testing.assert_close(found[k], F.normalize(F.normalize(delta[labels == k], dim=1).mean(0), dim=0))
+    torch.testing.assert_close(found[3], otherwise[3])  # an empty cluster
+    expected = torch.stack([F.cosine_similarity(delta, one, dim=1) for one in found]).amax(0)
+    torch.testing.assert_close(cosines(delta, found), expected)
 
 
 def test_entropy_of_sizes_is_one_where_they_are_alike():
