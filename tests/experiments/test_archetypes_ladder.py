@@ -228,7 +228,11 @@ def test_no_k_at_all_is_one_line_and_shows_before_anything_is_measured(tmp_path)
     what = r"archetype_counts: \d+ training directions are under 10 for each of K = 100000: add audio, or a smaller K"
     with pytest.raises(DataError, match=what):
         measured("correlated", tmp_path / "a", [100_000])
-    config = {"data": {"corpus": "world:correlated"}, "experiments": {"names": ["structure", "archetypes"]}, "device": "cpu"}
+    config = {
+        "data": {"corpus": "world:correlated"},
+        "experiments": {"names": ["structure", "archetypes"]},
+        "device": "cpu",
+    }
     config["experiments"]["archetype_counts"] = [200_000, 100_000]
     run = Run(tmp_path / "b", make_config(config), log=lambda line: None)
     with pytest.raises(DataError, match=what):
