@@ -171,3 +171,9 @@ def test_each_purpose_has_a_seed_of_its_own():
 def test_a_seed_does_not_change_from_one_version_to_the_next():
     # Results quote their seed; this number is part of what a seed means.
     assert seed_for(0, "train", "mdn-lag1") == 43177086230928992
+
+
+def test_a_path_may_be_text(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("seed = 3\n")
+    assert read_config(str(path)).seed == read_config(path).seed == 3

@@ -196,14 +196,14 @@ class Config(Section):
 
 
 def read_config(
-    path: Path | None = None, settings: tuple[str, ...] = (), given: Mapping[str, Any] | None = None
+    path: Path | str | None = None, settings: tuple[str, ...] = (), given: Mapping[str, Any] | None = None
 ) -> Config:
     """Read a TOML file (or the defaults) and apply settings of the form `section.key=value`, then values by their key.
 
     Raises:
         UsageError: for an unreadable file, an unknown key (with the near miss) or a value of the wrong type.
     """
-    values = _read_toml(path) if path else {}
+    values = _read_toml(Path(path)) if path else {}
     # The file by itself first, so that a message names the file or the setting, whichever it is.
     config = make_config(values, where=str(path))
     for setting in settings:
