@@ -179,6 +179,7 @@ def archetype_tables(records: Measurements) -> list[Table]:
             "How tight, and how much more than the nulls.",
             (
                 ("tightness", "real"),
+                ("tightness_full", "real"),
                 ("tightness_excess", "gaussian"),
                 ("tightness_excess", "random_pairs"),
                 ("variance_explained", "real"),

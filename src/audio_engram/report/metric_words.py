@@ -138,7 +138,8 @@ METRICS = {
     "variance_ratio_speakers_p10": Metric("variance ratio, 10 % of speakers", "", "A tenth of speakers lies below."),
     "variance_ratio_speakers_p50": Metric("variance ratio, median speaker", "", "Half of the speakers lie below."),
     "variance_ratio_speakers_p90": Metric("variance ratio, 90 % of speakers", "", "A tenth of speakers lies above."),
-    "tightness": Metric("tightness", "", "Mean cosine of directions to the centroid of their cluster."),
+    "tightness": Metric("tightness", "", "Mean cosine of directions to their cluster's centroid, among components."),
+    "tightness_full": Metric("tightness, all dimensions", "", "Mean cosine of directions to the nearest prototype."),
     "tightness_excess": Metric("tightness beyond the null", "", "Above 0: tighter than the null's directions."),
     "tightness_state_conditioned": Metric(
         "tightness, states first", "", "As many clusters, but groups of states first and directions within each."
