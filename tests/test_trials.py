@@ -225,7 +225,7 @@ MINE = (".notes.tmp", ".mine.json.0123456789ab.tmp", "trials/.mine-noise-0000.js
 def leave(folder):
     for name in (*STALE, *MINE):
         (folder / name).write_text("half")
-    (folder / "trials/.structure-noise-0001.ab_d1234.tmp/latents").mkdir(parents=True)
+    (folder / "trials/.structure-noise-0001.ab_d1234.tmp/latents").mkdir(parents=True, exist_ok=True)
 
 
 def test_what_a_killed_calibration_left_is_removed_and_nothing_else(folder):
@@ -236,13 +236,17 @@ def test_what_a_killed_calibration_left_is_removed_and_nothing_else(folder):
 
 
 def test_nothing_of_a_calibration_at_work_is_removed(folder):
+    first, second = at_work(folder), at_work(folder)
     leave(folder)
-    with at_work(folder):
-        assert not (folder / STALE[0]).exists()
-        leave(folder)
-        with at_work(folder):  # a second one; locks are of open files, not of processes
-            assert all((folder / name).exists() for name in STALE)
-            assert (folder / "trials/.structure-noise-0001.ab_d1234.tmp").exists()
+    first.__enter__()
+    assert not (folder / STALE[0]).exists()
+    leave(folder)
+    second.__enter__()  # locks are of open files, not of processes
+    first.__exit__(None, None, None)
+    with at_work(folder):  # beside the second
+        assert all((folder / name).exists() for name in STALE)
+        assert (folder / "trials/.structure-noise-0001.ab_d1234.tmp").exists()
+    second.__exit__(None, None, None)
     with at_work(folder):
         assert not (folder / STALE[0]).exists()
 
