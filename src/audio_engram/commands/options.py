@@ -83,7 +83,7 @@ def read_options(options: argparse.Namespace) -> Config:
     for key, name in PLAIN.items():
         if getattr(options, name, None) is not None:
             given[key] = getattr(options, name)
-    if getattr(options, "experiments", None):
+    if getattr(options, "experiments", None) is not None:
         given["experiments.names"] = options.experiments.split(",")
     path = options.config or _resumed_config(options) or _demo_config(options)
     return read_config(path, tuple(options.settings), given)
