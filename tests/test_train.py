@@ -1,10 +1,6 @@
 """The training loop: resumes bit-equal, keeps the best, says what went wrong."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from audio_engram.data.windows import Windows
 from audio_engram.dynamics.model import training_precision
 from audio_engram.errors import DataError, NumericalError, UsageError
 from audio_engram.train import fit, validate
+from killed import kill_after
 from toys import make_frames, training_toy, walk
 
 SHORT = TrainConfig(epochs=5, batch_size=32, learning_rate=5e-3, precision="float32")
@@ -87,16 +84,7 @@ train.fit(model, windows, config, 3, Path(sys.argv[1]), lambda line: print(line,
 def test_killed_training_goes_on_bit_equal(tmp_path):
     config = SHORT.model_copy(update={"epochs": 40, "patience": 40})
     path = tmp_path / "model.safetensors"
-    arguments = [sys.executable, "-c", KILLED, str(path), repr(config.model_dump())]
-    child = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, text=True, cwd=HERE, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    for line in child.stdout:
-        if line.startswith("epoch 4/"):
-            child.send_signal(signal.SIGKILL)
-            break
-    child.stdout.close()
-    assert child.wait() == -signal.SIGKILL
+    kill_after("epoch 4/", KILLED, str(path), repr(config.model_dump()), cwd=HERE)
     _, note = checkpoint.load(path)
     assert 3 <= len(note["history"]["epochs"]) < 40
     assert not note["history"]["finished"]

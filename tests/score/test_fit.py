@@ -1,9 +1,5 @@
 """Denoising score matching: what is trained on what, resumed bit-equal, refused in one line."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from audio_engram.errors import DataError, NumericalError, UsageError
 from audio_engram.score import fit
 from audio_engram.score.denoiser import Denoiser, make_denoiser
 from audio_engram.score.fit import fit_denoiser, load_denoiser, validate
+from killed import kill_after
 from toys import walk
 
 HERE = Path(__file__).resolve().parent
@@ -48,18 +45,7 @@ def test_killed_training_goes_on_to_equal_bytes(tmp_path):
     model, windows = toy(config)
     history = fit_denoiser(model, windows, config, 3, tmp_path / "whole.safetensors")
     path = tmp_path / "killed.safetensors"
-    child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}:{HERE.parent}"},
-    )
-    for line in child.stdout:
-        if line.startswith("epoch 4/"):
-            child.send_signal(signal.SIGKILL)
-            break
-    child.stdout.close()
-    assert child.wait() == -signal.SIGKILL
+    kill_after("epoch 4/", KILLED, str(path), env={"PYTHONPATH": f"{HERE}:{HERE.parent}"})
     _, note = checkpoint.load(path)
     assert 3 <= len(note["history"]["epochs"]) < 12
     assert not note["history"]["finished"]

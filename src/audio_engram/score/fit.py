@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audio_engram import checkpoint
+from audio_engram.checkpoint import prefixed
 from audio_engram.data.windows import Segment, Windows
 from audio_engram.errors import NumericalError, UsageError
 from audio_engram.score.denoiser import Denoiser, ScoreConfig, describe
@@ -82,7 +83,7 @@ def load_denoiser(path: Path) -> Denoiser:
     if known.get("kind") != "denoiser":
         raise UsageError(f"checkpoint {path}: holds no denoiser but {known.get('kind', 'no model')}: give another file")
     model = Denoiser(ScoreConfig(**known["config"]), known["dim"], known["context"])
-    model.load_state_dict(_below(tensors, "best"))
+    model.load_state_dict(prefixed(tensors, "best."))
     return model.eval()
 
 
@@ -186,9 +187,8 @@ class _Fitting:
         """The best weights, and until the end what is needed to go on."""
         parts = {"best": self.best}
         if not self.history.finished:
-            moments = self.optimizer.state_dict()["state"]
             parts["model"] = self.model.state_dict()
-            parts["optimizer"] = {f"{i}.{k}": v for i, one in moments.items() for k, v in one.items()}
+            parts["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
         tensors = {f"{part}.{k}": v for part, some in parts.items() for k, v in some.items()}
         checkpoint.save(path, tensors, self._note())
 
@@ -198,7 +198,7 @@ class _Fitting:
         mine = self._note()
         if any(note.get(key) != mine[key] for key in ("score", "seed", "model")):
             raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
-        best = _below(tensors, "best")
+        best = prefixed(tensors, "best.")
         if any(k in best and not torch.equal(best[k], self.best[k].cpu()) for k in STANDARDISATION):
             raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
         try:
@@ -208,17 +208,9 @@ class _Fitting:
             raise checkpoint.damaged(path, str(error).splitlines()[-1].strip()) from None
 
     def _take(self, tensors: dict[str, Tensor], history: DenoisingHistory) -> None:
-        self.history, self.best = history, _below(tensors, "best")
+        self.history, self.best = history, prefixed(tensors, "best.")
         self.model.load_state_dict(self.best)
         if history.finished:
             return
-        self.model.load_state_dict(_below(tensors, "model"))
-        count = len(list(self.model.parameters()))
-        moments = _below(tensors, "optimizer")
-        state = {i: _below(moments, str(i)) for i in range(count)}
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-
-def _below(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `part.`, without it."""
-    return {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+        self.model.load_state_dict(prefixed(tensors, "model."))
+        checkpoint.restore_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
