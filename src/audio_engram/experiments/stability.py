@@ -59,10 +59,9 @@ def stability(run: Run) -> Outcome:
 
 def _references(some: Trajectories, horizons: list[int]) -> list[Measurement]:
     """Real utterances, real halves and the anchors, by the same figures."""
-    run, real = some.run, some.manifold.traits(some.real)
-    found = []
+    run, found = some.run, []
     for name, latents in some.anchors(run.model("mdn")).items():
-        figures = some.manifold.compare(some.manifold.traits(latents), real, some.bootstrap)
+        figures = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
         found += _ratios(run, figures, name, some.real.shape[1])
         if name == "teacher-forced":
             halves = {metric: figure.halves for metric, figure in figures.items()}
@@ -104,12 +103,11 @@ class _Judged:
         self.measurements = [*self._distances(), *self._lived(), *self._likelihood()]
 
     def _distances(self) -> list[Measurement]:
-        some, stretch = self.some, self.some.real.shape[1]
-        real, found = some.manifold.traits(some.real), []
+        some, stretch, found = self.some, self.some.real.shape[1], []
         for horizon in self.horizons:
             if horizon >= stretch:
                 traits = some.manifold.traits(self.rolled[:, horizon - stretch : horizon])
-                figures = some.manifold.compare(traits, real, some.bootstrap)
+                figures = some.manifold.compare(traits, some.real_traits, some.bootstrap)
                 found += _ratios(some.run, figures, self.regime.name, horizon)
         return found
 

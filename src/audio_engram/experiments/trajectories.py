@@ -11,10 +11,10 @@ from audio_engram.controls import shuffled_frames, slow_but_correct, stationary
 from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
-from audio_engram.manifold import Manifold, ManifoldOptions
+from audio_engram.manifold import Manifold, ManifoldOptions, Traits
 from audio_engram.rollout import Forward, RolloutOptions, rollout
 from audio_engram.runs import Run
-from audio_engram.seeds import generator_for
+from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import SpeakerBootstrap
 
 HOLD_SECONDS = 2.0  # that a departure must last to be a divergence
@@ -51,10 +51,15 @@ class Trajectories:
         hold = max(2, round(HOLD_SECONDS * self.run.codec.frame_rate))
         return Manifold(torch.stack(cuts[::every]), ManifoldOptions(hold=hold, seed=self.run.config.seed))
 
+    @cached_property
+    def real_traits(self) -> Traits:
+        """What the real stretches are held by."""
+        return self.manifold.traits(self.real)
+
     def sampled(self, model: Forward, steps: int, name: str) -> Float[Tensor, "B S D"]:
         """Free-running rollouts that draw every increment, a few trajectories at a time."""
         device = self.run.device
-        generator = torch.Generator(device).manual_seed(generator_for(self.run.config.seed, name).initial_seed())
+        generator = torch.Generator(device).manual_seed(seed_for(self.run.config.seed, name))
         options = RolloutOptions("sample", generator=generator)
         with torch.no_grad():
             parts = [
@@ -66,7 +71,7 @@ class Trajectories:
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
         generator = generator_for(self.run.config.seed, "anchors")
-        draws = torch.Generator(self.run.device).manual_seed(generator.initial_seed())
+        draws = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, "anchors"))
         start, device = self.context[:, -1], self.run.device
         with torch.no_grad():
             forced = rollout(
