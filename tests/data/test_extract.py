@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -240,6 +241,27 @@ def test_items_can_be_functions(tmp_path):
     store = extract(Corpus("made", items, synthetic=True), FrameCodec(), tmp_path / "store")
     assert [one.frames for one in store.utterances] == [100, 200, 300]
     assert store.manifest.synthetic
+
+
+def test_the_next_window_is_read_while_the_codec_works(tmp_path):
+    """The codec waits, at its first batch, for the last item of the window after it; read in turns, it never comes."""
+    read = [threading.Event() for _ in range(8)]
+
+    def item(i):
+        def audio(rate):
+            read[i].set()
+            return torch.ones(rate)
+
+        return CorpusItem(f"u{i}", "s", audio)
+
+    class Waiting(FrameCodec):
+        def analyse(self, audio):
+            assert read[7].wait(30)
+            return super().analyse(audio)
+
+    corpus = Corpus("made", tuple(map(item, range(8))), synthetic=True)
+    config = ExtractConfig(window=4, readers=1, batch_seconds=30)
+    assert len(extract(corpus, Waiting(), tmp_path / "store", config)) == 8
 
 
 @given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 300))

@@ -1,7 +1,7 @@
 """Encode a corpus into a latent store; every item ends up encoded, skipped or failed, with its reason."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -130,12 +130,10 @@ def _encode(corpus: Corpus, codec: Codec, writer: StoreWriter, config: ExtractCo
     problems: list[Problem] = []
     with Progress(what, len(items)) as progress:
         progress.step(len(items) - sum(map(len, todo)))
-        loaded = _load_ahead((item for window in todo for item in window), codec, config)
-        for window in todo:
-            for group in _groups(islice(loaded, len(window)), config.batch_seconds * codec.sample_rate * 20):
-                problems += [one for one in group if isinstance(one, Problem)]
-                problems += _encode_group([one for one in group if isinstance(one, _Sound)], codec, writer, config)
-                progress.step(len(group))
+        for group in _ahead(_groups(todo, codec, config)):
+            problems += [one for one in group if isinstance(one, Problem)]
+            problems += _encode_group([one for one in group if isinstance(one, _Sound)], codec, writer, config)
+            progress.step(len(group))
     return writer.finish(len(items), problems)
 
 
@@ -173,18 +171,32 @@ def _reason_to_skip(audio: Tensor, codec: Codec, config: ExtractConfig) -> str:
     return "digitally silent all through" if max(-low, high) <= SILENCE else ""
 
 
-def _groups(loaded: Iterable[_Sound | Problem], max_samples: float) -> Iterator[list[_Sound | Problem]]:
-    """Cut a window where its audio would take too much memory at once."""
-    group: list[_Sound | Problem] = []
-    samples = 0
-    for one in loaded:
-        group.append(one)
-        samples += len(one.audio) if isinstance(one, _Sound) else 0
-        if samples > max_samples:
+def _groups(
+    windows: Sequence[Sequence[CorpusItem]], codec: Codec, config: ExtractConfig
+) -> Iterator[list[_Sound | Problem]]:
+    """Load window after window; one is cut where its audio would take too much memory at once."""
+    most = config.batch_seconds * codec.sample_rate * 20
+    loaded = _load_ahead((item for window in windows for item in window), codec, config)
+    for window in windows:
+        group: list[_Sound | Problem] = []
+        samples = 0.0
+        for one in islice(loaded, len(window)):
+            group.append(one)
+            samples += len(one.audio) if isinstance(one, _Sound) else 0
+            if samples > most:
+                yield group
+                group, samples = [], 0.0
+        if group:
             yield group
-            group, samples = [], 0
-    if group:
-        yield group
+
+
+def _ahead(groups: Iterator[list[_Sound | Problem]]) -> Iterator[list[_Sound | Problem]]:
+    """The same groups; the next one loads while the codec works on this one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, groups, None)
+        while (group := coming.result()) is not None:
+            coming = pool.submit(next, groups, None)
+            yield group
 
 
 def _encode_group(sounds: list[_Sound], codec: Codec, writer: StoreWriter, config: ExtractConfig) -> list[Problem]:
