@@ -1,5 +1,6 @@
 """Directions, their nulls, and how clusters hold them, against plain arithmetic."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -21,8 +22,8 @@ from audio_engram.membership import fit_classifier, predict
 from toys import ar_frames
 
 
-def windows(split="train"):
-    return Windows(ar_frames(12, 400), split, 3, 1)
+def windows(split="train", frames=None):
+    return Windows(frames or ar_frames(12, 400), split, 3, 1)
 
 
 def test_real_increments_are_those_of_the_segments():
@@ -32,14 +33,17 @@ def test_real_increments_are_those_of_the_segments():
     assert torch.equal(found.speaker, w.gather(found.index).speaker[:, -1])
 
 
-def test_random_pairs_start_at_the_context_and_end_at_a_frame_of_the_same_speaker():
-    w = windows()
+def test_random_pairs_start_at_the_context_and_end_at_a_frame_of_the_same_utterance():
+    # Two speakers of six utterances each, so that an utterance is less than its speaker.
+    frames = ar_frames(12, 400)
+    w = windows(frames=replace(frames, speaker=frames.speaker % 2))
     found = increments(w, "random_pairs", None, 0)
     reached = w.gather(found.index).context[:, -1] + found.delta
     apart = torch.cdist(reached, w.frames.z)
     near, place = apart.min(1)
     assert float(near.max()) < 0.01
     assert torch.equal(w.frames.speaker[place], found.speaker)
+    assert torch.equal(w.frames.utterance[place], w.frames.utterance[w.target[found.index]])
     assert (w.frames.in_split("train")[place]).all()
     assert float((place == w.target[found.index]).double().mean()) < 0.05
     again, other = (increments(w, "random_pairs", None, seed) for seed in (0, 1))

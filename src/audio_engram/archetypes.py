@@ -35,8 +35,8 @@ def increments(windows: Windows, kind: Kind, covariance: Moments | None, seed: i
     """The increments of a split, or one of their two nulls in the same places.
 
     `gaussian` draws them from a normal distribution with the mean and covariance of `covariance`, those of training:
-    anisotropy alone. `random_pairs` leads from the last frame of the context to a random frame of the same speaker in
-    the same split: differencing alone.
+    anisotropy alone. `random_pairs` leads from the last frame of the context to a random frame of the same utterance:
+    differencing alone, of what this recording is like.
     """
     index = windows.with_valid_target()
     place = windows.target[index]
@@ -47,10 +47,11 @@ def increments(windows: Windows, kind: Kind, covariance: Moments | None, seed: i
     if kind == "gaussian":
         assert covariance is not None
         return Increments(_gaussian(covariance, len(index), generator), index, speaker)
-    order = torch.argsort(speaker, stable=True)
-    shuffled = torch.randperm(len(speaker), generator=generator)
+    utterance = windows.frames.utterance[place]
+    order = torch.argsort(utterance, stable=True)
+    shuffled = torch.randperm(len(utterance), generator=generator)
     other = torch.empty_like(place)
-    other[order] = place[shuffled[torch.argsort(speaker[shuffled], stable=True)]]
+    other[order] = place[shuffled[torch.argsort(utterance[shuffled], stable=True)]]
     delta = windows.frames.z[other] - windows.frames.z[place - 1]
     kept = delta.norm(dim=1) > 0
     return Increments(delta[kept], index[kept], speaker[kept])

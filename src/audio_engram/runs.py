@@ -25,7 +25,7 @@ from audio_engram.data.splits import Split
 from audio_engram.data.store import LatentStore
 from audio_engram.data.windows import Windows, check_length
 from audio_engram.device import find_device
-from audio_engram.dynamics.baselines import Baseline, BaselineName, fit_baseline
+from audio_engram.dynamics.baselines import Baseline, BaselineName, autoregressed, fit_baseline
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.errors import UsageError
@@ -38,6 +38,12 @@ from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.train import History, fit
 
 Log = Callable[[str], None]
+SURROGATES: dict[str, Callable[[Frames, int], Frames]] = {
+    "shuffled_within": lambda frames, seed: frames.shuffled("within", seed),
+    "shuffled_across": lambda frames, seed: frames.shuffled("across", seed),
+    "phase_randomised": Frames.phase_randomised,
+    "autoregressed": autoregressed,
+}
 
 
 def to_stderr(line: str) -> None:
@@ -126,7 +132,7 @@ class Run:
         return self.codec.title
 
     def frames(self, data: str = "real") -> Frames:
-        """The frames, or their surrogate `shuffled_within` / `shuffled_across` / `phase_randomised`."""
+        """The frames, or one of their surrogates: `shuffled_within` and so on."""
         return self.once(("frames", data), lambda: self._load(data))
 
     def _load(self, data: str) -> Frames:
@@ -138,20 +144,14 @@ class Run:
                 self.log(left_out)
             refuse_short(frames, self.config.codec.smooth)
             return frames
-        if data == "phase_randomised":
-            return self.frames().phase_randomised(seed_for(self.config.seed, data))
-        where = data.removeprefix("shuffled_")
-        if where not in ("within", "across"):
-            raise UsageError(
-                f"data {data}: no such surrogate: real, shuffled_within, shuffled_across or phase_randomised"
-            )
-        seed = seed_for(self.config.seed, data)
+        if data not in SURROGATES:
+            raise UsageError(f"data {data}: no such surrogate: real, {', '.join(SURROGATES)}")
+        make, seed = SURROGATES[data], seed_for(self.config.seed, data)
         first = next((place for place, one in enumerate(chain) if one.mixes_frames), None)
-        if first is None:
-            return self.frames().shuffled(where, seed)  # type: ignore[arg-type]
+        if first is None or data == "phase_randomised":  # which has the spectrum of the frames as they are
+            return make(self.frames(), seed)
         # What mixes neighbours makes them alike, shuffled or not: the surrogate must have gone through it as well.
-        frames = load_frames(self.store, split_of, chain[:first])
-        return frames.shuffled(where, seed).treated(chain[first:])  # type: ignore[arg-type]
+        return make(load_frames(self.store, split_of, chain[:first]), seed).treated(chain[first:])
 
     def represented(self, codec: CodecConfig) -> "Run":
         """The same speech in another representation: a run of its own, in a folder below this one.

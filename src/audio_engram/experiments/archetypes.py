@@ -37,7 +37,7 @@ CRITERION = Criterion(
     threshold=0.75,
     reason="Mean cosine of held-out directions to their centroid, among the principal components that hold "
     f"{EXPLAINED:.0%} of the variance of directions, for some number of clusters; {TIGHTER_BY} above both nulls' "
-    "(Gaussian increments of the same covariance; increments to random frames of the same speaker), with "
+    "(Gaussian increments of the same covariance; increments to random frames of the same utterance), with "
     f"{ACCURATE:.0%} of the clusters of held-out speakers' next increments foretold from their contexts, more than "
     "where the next frame is a random one.",
 )

@@ -5,17 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audio_engram.codecs.projected import wrappers
-from audio_engram.data.frames import load_frames
-from audio_engram.data.windows import Windows
 from audio_engram.decision import Criterion, Finding
-from audio_engram.dynamics.baselines import BASELINES, autoregressed
+from audio_engram.dynamics.baselines import BASELINES
 from audio_engram.experiments.known import analytic
 from audio_engram.experiments.outcome import Outcome, show, spoken
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import Scores, predictor, score
 from audio_engram.runs import Run
-from audio_engram.seeds import seed_for
 from audio_engram.statistics import SpeakerBootstrap
 
 HEADS = ("mdn", "vmf")
@@ -146,7 +142,7 @@ def cell(run: Run, lag: int, data: str) -> Cell:
 
 def _score_all(run: Run, lag: int, data: str) -> Cell:
     run.log(f"predictability: lag {lag}, {data}")
-    windows = _autoregressed(run) if data == AUTOREGRESSED else run.windows("test", lag, data)
+    windows = run.windows("test", lag, data)
     data_of_models = "real" if data == AUTOREGRESSED else data
     index = windows.with_valid_target()
     ar1 = predictor(run.baseline("ar1", lag, data_of_models), reads_utterance=False)
@@ -159,17 +155,6 @@ def _score_all(run: Run, lag: int, data: str) -> Cell:
         model = predictor(run.model(head, lag, data_of_models), reads_utterance=False)
         scores[head] = score(model, windows, index, ar1)
     return Cell(lag, data, scores, run.bootstrap(scores["increment"].speaker))
-
-
-def _autoregressed(run: Run) -> Windows:
-    """Test windows of lag 1; what mixes neighbours (smoothing) mixes those of the surrogate as well."""
-    chain, seed = wrappers(run.codec), seed_for(run.config.seed, AUTOREGRESSED)
-    first = next((place for place, one in enumerate(chain) if one.mixes_frames), None)
-    if first is None:
-        frames = autoregressed(run.frames(), seed)
-    else:
-        frames = autoregressed(load_frames(run.store, run.split_of, chain[:first]), seed).treated(chain[first:])
-    return Windows(frames, "test", run.config.model.context, 1)
 
 
 def _measure(run: Run, scored: Cell) -> list[Measurement]:

@@ -23,8 +23,8 @@ from audio_engram.statistics import Interval, SpeakerBootstrap
 
 CLUSTERS = (64, 256)
 LARGEST_DEGRADATION = 0.2
-LEAST_KEPT = 0.5  # of the held-out frames, of real data and of both nulls, for a conditioning to be judged
-NULLS = ("shuffled_within", "phase_randomised")
+LEAST_KEPT = 0.5  # of the held-out frames, of real data and of every null, for a conditioning to be judged
+NULLS = ("shuffled_within", "phase_randomised", "autoregressed")
 BEYOND = 0.05  # of the variance; the surrogates share the spectrum up to what a finite utterance leaves of it
 SHARES = (0.5, 0.25, 0.1)  # of the most confident assignments
 
@@ -36,8 +36,9 @@ CRITERION = Criterion(
     threshold=0.6,
     reason="Variance of standardised increments within clusters over their total variance, on held-out speakers with "
     f"the clusters' training means; at most {LARGEST_DEGRADATION:.0%} above the ratio on training speakers, and "
-    f"{BEYOND} below that of frames in random order and of noise with the same spectrum: differencing and filtering "
-    f"alone make increments predictable from their context. Judged where clusters of at least {SMALLEST} training "
+    f"{BEYOND} below that of frames in random order, of noise with the same spectrum and of AR(1) with the frames' own "
+    "residuals in random order: differencing and filtering alone make increments predictable from their context. "
+    f"Judged where clusters of at least {SMALLEST} training "
     f"frames hold {LEAST_KEPT:.0%} of the held-out frames, of these nulls too.",
 )
 
@@ -206,7 +207,7 @@ def _judge(judged: list[_Judged]) -> Finding:
         return _too_few(max(judged, key=lambda one: (one.least.share, one.real.share)).least)
     best = min(enough, key=lambda one: (one.real.measured.high or 9.0, one.real.measured.value or 9.0))
     criterion, measured = decisive(best.conditions)
-    less = " and ".join(f"{show(d)} for {_NULL_WORDS[d.data]}" for d in best.differences)
+    less = [f"{show(d)} for {_NULL_WORDS[d.data]}" for d in best.differences]
     return Finding(
         criterion=criterion,
         measured=measured,
@@ -214,7 +215,8 @@ def _judge(judged: list[_Judged]) -> Finding:
         cause=criterion.cause(measured),
         words=f"{best.real.name} at lag {best.real.lag} leaves {show(best.real.measured)} of the variance of held-out "
         f"increments within clusters, on training speakers {numbers.number(best.real.on_training.value)}; less what "
-        f"it leaves of the nulls it is {less}, where less than {numbers.threshold(-BEYOND)} is asked.",
+        f"it leaves of the nulls it is {', '.join(less[:-1])} and {less[-1]}, where less than "
+        f"{numbers.threshold(-BEYOND)} is asked.",
         would_change="Finer clusters with more data for each, or another representation.",
     )
 
@@ -247,4 +249,8 @@ def _warnings(judged: Sequence[_Judged]) -> list[str]:
     ] * bool(said)
 
 
-_NULL_WORDS = {"shuffled_within": "frames in random order", "phase_randomised": "noise with the same spectrum"}
+_NULL_WORDS = {
+    "shuffled_within": "frames in random order",
+    "phase_randomised": "noise with the same spectrum",
+    "autoregressed": "AR(1) with residuals in random order",
+}

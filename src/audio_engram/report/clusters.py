@@ -19,6 +19,7 @@ LOOKS = {
     "real": Style("vmf", "s"),
     "shuffled_within": Style("mode-b", "o", filled=False),
     "phase_randomised": Style("mode-c", "^", filled=False),
+    "autoregressed": Style("mode-d", "s", filled=False),
     "permuted": Style("muted", "X"),
     "gaussian": Style("mode-c", "^", "dashdot", filled=False),
     "random_pairs": Style("mode-b", "o", "dashed", filled=False),
@@ -30,7 +31,7 @@ HEARD = {
 }
 ALONG_K = Look("lag", x_label="number of clusters K")
 WORST = -1.0  # of η² in its panel
-NULLS = ("shuffled_within", "phase_randomised")
+NULLS = ("shuffled_within", "phase_randomised", "autoregressed")
 SLICES = (
     "variance_ratio_high_energy",
     "variance_ratio_middle",
@@ -62,7 +63,7 @@ def structure(records: Measurements, name: str) -> list[Figure]:
         drawn.append((dot_panel(f"Variance ratio at lag {lag}", f"{name}-lag{lag}", rows, across), curves))
     caption = (
         "Variance of held-out increments within clusters of contexts over their total variance: at 1 clusters tell "
-        f"nothing. {INTERVALS} Structure is what lies below the threshold and below both nulls. What is not drawn has "
+        f"nothing. {INTERVALS} Structure is what lies below the threshold and below every null. What is not drawn has "
         f"no cluster of {SMALLEST} training frames. How far real frames lie below the nulls stands in the tables."
     )
     return figure(caption, drawn)

@@ -111,7 +111,7 @@ EXPERIMENTS = {
         "Do reusable directions exist?",
         "Clusters of directions are tight wherever a few axes carry most of the variance, and foretold wherever frames "
         "return to their mean. Both nulls go through the same procedure: Gaussian increments of the same covariance, "
-        "and increments to a random frame of the same speaker. Only what lies beyond both is an archetype.",
+        "and increments to a random frame of the same utterance. Only what lies beyond both is an archetype.",
     ),
     "sampling": Experiment("Sampling", "Does training on samples keep the magnitude?", ""),
     "memory": Experiment("Memory", "Does memory as a basis help?", ""),
