@@ -169,6 +169,13 @@ def test_controls_are_told_apart(manifold, bootstrap):
     assert shuffled["copying_p50"].ratio.value == pytest.approx(1, rel=0.05)
 
 
+def test_times_as_far_is_of_both_spaces(manifold, real, bootstrap):
+    near, far = manifold.traits(same()), manifold.traits(1.5 * same(5))
+    times = manifold.times_as_far(far, near, real, bootstrap)
+    assert sorted(times) == ["frechet_increments", "frechet_latents"]
+    assert all(one.low > 1 for one in times.values())
+
+
 def test_sets_of_unequal_size_are_refused(manifold, real, bootstrap):
     with pytest.raises(ValueError, match="cut them alike"):
         manifold.compare(manifold.traits(same()[:, :50]), real, bootstrap)

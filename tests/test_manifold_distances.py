@@ -16,6 +16,7 @@ from audio_engram.set_distances import (
     MeanDiscrepancy,
     frechet_distance,
     frechet_figure,
+    frechet_times,
     kernel_sums,
     median_distance,
     mmd_figure,
@@ -247,6 +248,39 @@ def test_another_distribution_has_not():
     assert found.ratio.low > 1
     assert found.ratio.value == pytest.approx(found.generated.value / found.real.value)
     assert mmd_figure((wide, real), some, 2.0).generated.low > 0
+
+
+def three_sets(offset=0.0, n=24, seed=0):
+    """Windows of two generated sets, one of them moved, each beside those of real trajectories of the same speakers."""
+    bootstrap = SpeakerBootstrap(torch.arange(n), 10)
+    some = Halves(bootstrap, torch.Generator().manual_seed(0))
+    one, other, real = normal(3, n, 20, 3, seed=seed)
+    return finite_pairs(one + offset, real, some.group), finite_pairs(other, real, some.group), some
+
+
+def test_times_as_far_is_the_ratio_of_ratios_both_ways_around():
+    one, other, some = three_sets(offset=1.0)
+    found, back = frechet_times(one, other, some), frechet_times(other, one, some)
+    want = frechet_figure(one, some).ratio.value / frechet_figure(other, some).ratio.value
+    assert found.value == pytest.approx(want, rel=1e-12)
+    assert (found.low, found.high) == pytest.approx((1 / back.high, 1 / back.low), rel=1e-9)
+    assert found.low > 1.5
+    assert (found.n_speakers, found.n_frames) == (24, 24)
+    same = frechet_times(one, one, some)
+    assert (same.value, same.low, same.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_two_draws_of_one_distribution_are_as_far():
+    """95 % intervals, 40 draws: fewer than 33 that hold 1 have probability 0.0009 if they are exact."""
+    intervals = [frechet_times(*three_sets(seed=seed)) for seed in range(40)]
+    assert sum(i.low < 1 < i.high for i in intervals) >= 33
+
+
+def test_a_set_that_is_nowhere_finite_is_no_times_as_far():
+    one, other, some = three_sets(offset=float("nan"))
+    found = frechet_times(one, other, some)
+    assert found.value != found.value
+    assert found.low is None
 
 
 def test_paired_takes_both_sets_of_the_same_resample():

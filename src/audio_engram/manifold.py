@@ -15,8 +15,8 @@ from torch import Tensor
 from audio_engram.against_real import Figure, Halves
 from audio_engram.group_moments import finite_pairs
 from audio_engram.neighbours import earlier_distance, nearest_distance
-from audio_engram.set_distances import frechet_figure, median_distance, mmd_figure
-from audio_engram.statistics import SpeakerBootstrap
+from audio_engram.set_distances import frechet_figure, frechet_times, median_distance, mmd_figure
+from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.survival import RealRange, motion
 from audio_engram.trajectory_figures import (
     covariance_figures,
@@ -108,6 +108,20 @@ class Manifold:
         if shapes[0] != shapes[1]:
             raise ValueError(f"generated {shapes[0]}, real {shapes[1]}: cut them alike")
         return self._distances(generated, real, bootstrap) | self._quantiles_and_shares(generated, real, bootstrap)
+
+    def times_as_far(
+        self, one: Traits, other: Traits, real: Traits, bootstrap: SpeakerBootstrap
+    ) -> dict[str, Interval]:
+        """How many times as far from real windows `one` is as `other` (Fréchet): below 1 it is nearer to speech.
+
+        Row by row all three are of one speaker, so that the two are compared on the same people.
+        """
+        halves = Halves(bootstrap, self._generator())
+        found = {}
+        for name in self._spaces:
+            pairs = [finite_pairs(some.points[name], real.points[name], halves.group) for some in (one, other)]
+            found[f"frechet_{name}"] = frechet_times(pairs[0], pairs[1], halves)
+        return found
 
     def _distances(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
         halves = Halves(bootstrap, self._generator())

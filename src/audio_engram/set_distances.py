@@ -23,6 +23,7 @@ from torch import Tensor
 
 from audio_engram.against_real import Figure, Halves
 from audio_engram.group_moments import GroupMoments, Points
+from audio_engram.statistics import Interval
 
 MEDIAN_OF = 2000  # windows among which the bandwidth is the median distance
 Source = Literal["generated", "real"]
@@ -130,6 +131,22 @@ def frechet_figure(windows: tuple[Points, Points], halves: Halves) -> Figure:
     return _of_halves(Frechet(*windows, halves.n_groups), halves)
 
 
+def frechet_times(one: tuple[Points, Points], other: tuple[Points, Points], halves: Halves) -> Interval:
+    """How many times as far from real windows `one` is as `other`, of the same speakers: below 1 it is nearer.
+
+    The ratio of two generated sets' `frechet_figure` ratios, each with its own real windows (those that are finite
+    beside it), and the jackknife over speakers of that ratio, so that what both have in common cancels.
+    """
+    ratios = [_ratios(Frechet(*windows, halves.n_groups), halves) for windows in (one, other)]
+    return halves.interval(ratios[0] / ratios[1], log=True)
+
+
+def _ratios(distance: Distance, halves: Halves) -> Float[Tensor, " G1"]:
+    """Generated over real, of all groups and then without each."""
+    generated, each = _both_ways(distance, halves)
+    return generated / each.mean(1)
+
+
 def mmd_figure(windows: tuple[Points, Points], halves: Halves, bandwidth: float) -> Figure:
     """MMD^2: `generated` and `real` unbiased, 0 on average for the same distribution; `ratio` of V-statistics.
 
@@ -142,10 +159,15 @@ def mmd_figure(windows: tuple[Points, Points], halves: Halves, bandwidth: float)
     return Figure(halves.interval(of_all), halves.interval(of_real), biased.ratio, biased.halves)
 
 
-def _of_halves(distance: Distance, halves: Halves) -> Figure:
+def _both_ways(distance: Distance, halves: Halves) -> tuple[Float[Tensor, " G1"], Float[Tensor, "G1 L"]]:
+    """Generated to real windows of other speakers, and real to real of every two halves."""
     one_way = halves.mean(partial(distance, "generated", "real"))
     generated = (one_way + halves.mean(partial(distance, "real", "generated"))) / 2
-    each = halves.each(partial(distance, "real", "real"))
+    return generated, halves.each(partial(distance, "real", "real"))
+
+
+def _of_halves(distance: Distance, halves: Halves) -> Figure:
+    generated, each = _both_ways(distance, halves)
     real = each.mean(1)
     return Figure(
         generated=halves.interval(generated, log=True),
