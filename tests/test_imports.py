@@ -21,7 +21,7 @@ RANKS = (
     ),
     ("distributions", "codecs"),
     ("data",),
-    ("dynamics", "score"),
+    ("training_loop", "dynamics", "score"),
     ("forcing", "rollout"),
     ("adversary", "estimators", "losses", "train"),
     (
@@ -30,7 +30,7 @@ RANKS = (
         *("manifold", "against_real", "group_moments", "set_distances", "window_space", "trajectory_figures"),
         *("neighbours", "survival", "controls", "cycle_error"),
     ),
-    ("regimes", "run_folder", "source", "runs", "caveats"),
+    ("regimes", "run_folder", "source", "models", "runs", "caveats"),
     ("scale",),
     ("experiments",),
     ("archetype_sounds", "listening", "calibration_plan", "trials", "calibration"),

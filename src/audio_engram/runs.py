@@ -4,40 +4,34 @@ On disk: config.toml, latents/, checkpoints/, outcomes/, measurements.json, deci
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from audio_engram.codecs.base import Codec
 from audio_engram.codecs.derived import base_config, check_derived, derive_codec, folder_name
 from audio_engram.codecs.projected import wrappers
-from audio_engram.config import CodecConfig, Config, TrainConfig
+from audio_engram.config import CodecConfig, Config
 from audio_engram.data.corpus import Corpus
 from audio_engram.data.frames import Frames, load_frames, refuse_short, too_short, without_latent
 from audio_engram.data.processes import World
-from audio_engram.data.publish import make_folder
 from audio_engram.data.splits import Split
 from audio_engram.data.store import LatentStore
 from audio_engram.data.windows import Windows, check_length
-from audio_engram.device import find_device
 from audio_engram.dynamics.baselines import Baseline, BaselineName, autoregressed, fit_baseline
-from audio_engram.dynamics.heads import measure_start
-from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement, measurement
-from audio_engram.regimes import REGIMES, Regime
+from audio_engram.models import Log, Models
 from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
 from audio_engram.source import Source
 from audio_engram.statistics import Interval, SpeakerBootstrap
-from audio_engram.train import History, fit
+from audio_engram.train import History
 
-Log = Callable[[str], None]
 SURROGATES: dict[str, Callable[[Frames, int], Frames]] = {
     "shuffled_within": lambda frames, seed: frames.shuffled("within", seed),
     "shuffled_across": lambda frames, seed: frames.shuffled("across", seed),
@@ -51,7 +45,7 @@ def to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class Run:
+class Run(Models):
     """One configuration in one folder. Everything it makes is kept there and found again by `resume`.
 
     `overwrite` deletes the run that stands there first, and nothing that a run did not write.
@@ -82,11 +76,6 @@ class Run:
         if overwrite:
             clear(self.folder)
         claim(self.folder, config, resume)
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Where models live."""
-        return find_device(self.config.device)
 
     @property
     def world(self) -> World | None:
@@ -184,56 +173,6 @@ class Run:
         """A trivial baseline, fitted on the training split."""
         return self.once(("baseline", name, lag, data), lambda: fit_baseline(name, self.windows("train", lag, data)))
 
-    def model(self, kind: str, lag: int = 1, data: str = "real", utterance: bool = False) -> DynamicsModel:
-        """A model trained by teacher forcing at a lag; trained on first use, then kept in `checkpoints/`."""
-        name = f"{kind}{'_utterance' if utterance else ''}-lag{lag}" + ("" if data == "real" else f"-{data}")
-
-        def make() -> DynamicsModel:
-            model = self._new_model(kind, lag, data, utterance)
-            return self._fit(name, model, (lag, data), self.config.train)
-
-        return self.once(("model", name), make)
-
-    def unrolled_model(self, kind: str, unroll: int) -> DynamicsModel:
-        """The lag-1 model trained further, over `unroll` steps on its own states."""
-
-        def make() -> DynamicsModel:
-            # Cut first: audio too short for this many steps must not show after the hours of the lag-1 model.
-            for split in ("train", "validation"):
-                self.windows(split, unroll)
-            model = self._new_model(kind, 1, "real", False)
-            model.load_state_dict(self.model(kind).state_dict())
-            train = self._unrolled(self.config.train, unroll)
-            return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
-
-        return self.once(("model", kind, unroll), make)
-
-    def trained(self, regime: Regime) -> DynamicsModel:
-        """The model of a training regime, at lag 1."""
-
-        def make() -> DynamicsModel:
-            model = self._new_model(regime.head, 1, "real", False, regime.model)
-            train = self.config.train.model_copy(update=regime.train)
-            if regime.start:
-                model.load_state_dict(self.trained(REGIMES[regime.start]).state_dict())
-                train = self._unrolled(train, train.unroll)
-            return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train)
-
-        if not (regime.model or regime.train):
-            return self.model(regime.head)
-        return self.once(("regime", regime.name), make)
-
-    def _unrolled(self, train: TrainConfig, unroll: int) -> TrainConfig:
-        """Settings of a training that goes on from a teacher-forced model."""
-        settings = self.config.experiments
-        changed = {
-            "unroll": unroll,
-            "epochs": settings.unroll_epochs,
-            "batch_size": settings.unroll_batch_size,
-            "learning_rate": train.learning_rate / 2,
-        }
-        return train.model_copy(update=changed)
-
     def held_out(self) -> frozenset[str]:
         """The test speakers that were heard, by name."""
         frames = self.frames()
@@ -249,33 +188,6 @@ class Run:
     def measure(self, interval: Interval, **what: Any) -> Measurement:
         """A record of this run from an interval."""
         return measurement(interval, codec=self.codec_name, **what)
-
-    def _new_model(
-        self, kind: str, lag: int, data: str, utterance: bool, changed: Mapping[str, Any] | None = None
-    ) -> DynamicsModel:
-        config = self.config.model.model_copy(update=dict(changed or {}))
-        ar1 = self.baseline("ar1", lag, data)
-        start = measure_start(self.windows("train", lag, data), ar1, config.covariance)
-        n_features = self.frames().dim + 1 if utterance else 0
-        # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
-        seed = seed_for(self.config.seed, kind, lag)
-        return make_model(kind, config, start, seed, n_features).to(self.device)
-
-    def _fit(self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig) -> DynamicsModel:
-        steps, data = cut
-        windows = self.windows("train", steps, data), self.windows("validation", steps, data)
-        folder = self.folder / "checkpoints"
-        make_folder(folder)
-        history = fit(
-            model,
-            windows,
-            train,
-            seed_for(self.config.seed, "train", name),
-            folder / f"{name}.safetensors",
-            lambda line: self.log(f"train {name}: {line}"),
-        )
-        self.histories[name] = history
-        return model.eval()
 
     def forget(self) -> None:
         """Let go of frames, windows and models; whoever asks for them again gets them from disk."""

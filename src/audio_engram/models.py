@@ -1,0 +1,130 @@
+"""The making and training of a run's models: each on first use, then kept in `checkpoints/`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audio_engram.config import Config, TrainConfig
+from audio_engram.data.frames import Frames
+from audio_engram.data.publish import make_folder
+from audio_engram.data.windows import Windows
+from audio_engram.device import find_device
+from audio_engram.dynamics.baselines import Baseline, BaselineName
+from audio_engram.dynamics.heads import measure_start
+from audio_engram.dynamics.model import DynamicsModel, make_model
+from audio_engram.regimes import REGIMES, Regime
+from audio_engram.seeds import seed_for
+from audio_engram.train import History, fit
+
+Log = Callable[[str], None]
+
+
+class Models(ABC):
+    """Models trained on the windows that a run has; `histories` holds what every training went through, by its name."""
+
+    folder: Path
+    config: Config
+    log: Log
+    histories: dict[str, History]
+
+    @abstractmethod
+    def frames(self, data: str = "real") -> Frames:
+        """The frames, or one of their surrogates."""
+
+    @abstractmethod
+    def windows(self, split: str, steps: int, data: str = "real") -> Windows:
+        """Segments of a split."""
+
+    @abstractmethod
+    def baseline(self, name: BaselineName, lag: int = 1, data: str = "real") -> Baseline:
+        """A trivial baseline, fitted on the training split."""
+
+    @abstractmethod
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` makes, made once per run and key."""
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where models live."""
+        return find_device(self.config.device)
+
+    def model(self, kind: str, lag: int = 1, data: str = "real", utterance: bool = False) -> DynamicsModel:
+        """A model trained by teacher forcing at a lag; trained on first use, then kept in `checkpoints/`."""
+        name = f"{kind}{'_utterance' if utterance else ''}-lag{lag}" + ("" if data == "real" else f"-{data}")
+
+        def make() -> DynamicsModel:
+            model = self._new_model(kind, lag, data, utterance)
+            return self._fit(name, model, (lag, data), self.config.train)
+
+        return self.once(("model", name), make)
+
+    def unrolled_model(self, kind: str, unroll: int) -> DynamicsModel:
+        """The lag-1 model trained further, over `unroll` steps on its own states."""
+
+        def make() -> DynamicsModel:
+            # Cut first: audio too short for this many steps must not show after the hours of the lag-1 model.
+            for split in ("train", "validation"):
+                self.windows(split, unroll)
+            model = self._new_model(kind, 1, "real", False)
+            model.load_state_dict(self.model(kind).state_dict())
+            train = self._unrolled(self.config.train, unroll)
+            return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
+
+        return self.once(("model", kind, unroll), make)
+
+    def trained(self, regime: Regime) -> DynamicsModel:
+        """The model of a training regime, at lag 1."""
+
+        def make() -> DynamicsModel:
+            model = self._new_model(regime.head, 1, "real", False, regime.model)
+            train = self.config.train.model_copy(update=regime.train)
+            if regime.start:
+                model.load_state_dict(self.trained(REGIMES[regime.start]).state_dict())
+                train = self._unrolled(train, train.unroll)
+            return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train)
+
+        if not (regime.model or regime.train):
+            return self.model(regime.head)
+        return self.once(("regime", regime.name), make)
+
+    def _unrolled(self, train: TrainConfig, unroll: int) -> TrainConfig:
+        """Settings of a training that goes on from a teacher-forced model."""
+        settings = self.config.experiments
+        changed = {
+            "unroll": unroll,
+            "epochs": settings.unroll_epochs,
+            "batch_size": settings.unroll_batch_size,
+            "learning_rate": train.learning_rate / 2,
+        }
+        return train.model_copy(update=changed)
+
+    def _new_model(
+        self, kind: str, lag: int, data: str, utterance: bool, changed: Mapping[str, Any] | None = None
+    ) -> DynamicsModel:
+        config = self.config.model.model_copy(update=dict(changed or {}))
+        ar1 = self.baseline("ar1", lag, data)
+        start = measure_start(self.windows("train", lag, data), ar1, config.covariance)
+        n_features = self.frames().dim + 1 if utterance else 0
+        # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
+        seed = seed_for(self.config.seed, kind, lag)
+        return make_model(kind, config, start, seed, n_features).to(self.device)
+
+    def _fit(self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig) -> DynamicsModel:
+        steps, data = cut
+        windows = self.windows("train", steps, data), self.windows("validation", steps, data)
+        folder = self.folder / "checkpoints"
+        make_folder(folder)
+        history = fit(
+            model,
+            windows,
+            train,
+            seed_for(self.config.seed, "train", name),
+            folder / f"{name}.safetensors",
+            lambda line: self.log(f"train {name}: {line}"),
+        )
+        self.histories[name] = history
+        return model.eval()
