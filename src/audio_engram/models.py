@@ -7,20 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from audio_engram.config import Config, TrainConfig
+from audio_engram.clustering import SphericalKMeans
+from audio_engram.config import Config, ModelConfig, TrainConfig
 from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder
 from audio_engram.data.windows import Windows
 from audio_engram.device import find_device
+from audio_engram.dynamics.anchor import MOST, drawn
 from audio_engram.dynamics.baselines import Baseline, BaselineName
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
+from audio_engram.dynamics.prototypes import check_size, load_prototypes, with_prototypes
 from audio_engram.regimes import REGIMES, Regime
-from audio_engram.seeds import seed_for
+from audio_engram.seeds import generator_for, seed_for
 from audio_engram.train import History, fit
 
 Log = Callable[[str], None]
+PROTOTYPES = "prototypes"
+NO_ROLE = {"direction": "none", "concentration": False, "magnitude": False, "placebo": "none"}
 
 
 class Models(ABC):
@@ -80,16 +87,37 @@ class Models(ABC):
         """The model of a training regime, at lag 1."""
 
         def make() -> DynamicsModel:
-            model = self._new_model(regime.head, 1, "real", False, regime.model)
+            model = self._new_model(regime.head, 1, "real", False, self._changed(regime))
             train = self.config.train.model_copy(update=regime.train)
             if regime.start:
                 model.load_state_dict(self.trained(REGIMES[regime.start]).state_dict())
                 train = self._unrolled(train, train.unroll)
-            return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train)
+            return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train, regime.stream)
 
-        if not (regime.model or regime.train):
+        if not (regime.model or regime.train or regime.memory):
             return self.model(regime.head)
         return self.once(("regime", regime.name), make)
+
+    def prototypes(self, count: int) -> Float[Tensor, "K D"]:
+        """The directions that a memory of so many starts from: the archetypes this run has kept, or clusters made now.
+
+        Raises:
+            UsageError: for more than the training split has increments.
+        """
+
+        def make() -> Tensor:
+            kept = self.folder / PROTOTYPES / f"k{count}.safetensors"
+            if kept.exists():
+                return load_prototypes(kept, self.frames().scale)
+            return _clustered(self.windows("train", 1), count, self.config.seed)
+
+        return self.once(("prototypes", count), make)
+
+    def _changed(self, regime: Regime) -> dict[str, Any]:
+        """What the regime changes of the model; of a memory the sizes stay as configured."""
+        if not regime.memory:
+            return regime.model
+        return regime.model | {"memory": self.config.model.memory.model_copy(update=NO_ROLE | regime.memory)}
 
     def _unrolled(self, train: TrainConfig, unroll: int) -> TrainConfig:
         """Settings of a training that goes on from a teacher-forced model."""
@@ -107,13 +135,17 @@ class Models(ABC):
     ) -> DynamicsModel:
         config = self.config.model.model_copy(update=dict(changed or {}))
         ar1 = self.baseline("ar1", lag, data)
-        start = measure_start(self.windows("train", lag, data), ar1, config.covariance)
+        windows = self.windows("train", lag, data)
+        directions = self.prototypes(config.memory.prototypes) if _starts_from_prototypes(kind, config) else None
+        start = with_prototypes(measure_start(windows, ar1, config.covariance), config, windows, directions)
         n_features = self.frames().dim + 1 if utterance else 0
         # Not the data: real and surrogate start from the same weights, so that less than luck divides them.
         seed = seed_for(self.config.seed, kind, lag)
         return make_model(kind, config, start, seed, n_features).to(self.device)
 
-    def _fit(self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig) -> DynamicsModel:
+    def _fit(
+        self, name: str, model: DynamicsModel, cut: tuple[int, str], train: TrainConfig, stream: str = ""
+    ) -> DynamicsModel:
         steps, data = cut
         windows = self.windows("train", steps, data), self.windows("validation", steps, data)
         folder = self.folder / "checkpoints"
@@ -122,9 +154,22 @@ class Models(ABC):
             model,
             windows,
             train,
-            seed_for(self.config.seed, "train", name),
+            seed_for(self.config.seed, "train", stream or name),
             folder / f"{name}.safetensors",
             lambda line: self.log(f"train {name}: {line}"),
         )
         self.histories[name] = history
         return model.eval()
+
+
+def _starts_from_prototypes(kind: str, config: ModelConfig) -> bool:
+    memory = config.memory
+    return kind == "vmf" and memory.direction != "none" and memory.placebo not in ("random", "matched")
+
+
+def _clustered(windows: Windows, count: int, seed: int) -> Float[Tensor, "K D"]:
+    index = windows.with_valid_target()
+    check_size(count, len(index), "model.memory.prototypes")
+    some = index[drawn(len(index), max(MOST, count), seed)]
+    means = SphericalKMeans(count, generator=generator_for(seed, "memory", "directions"), n_init=1)
+    return means.fit(windows.increments(some)).cluster_centers_

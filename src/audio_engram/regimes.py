@@ -1,6 +1,7 @@
 """The trainings that are tried against drift: each changes one thing of another, so that it has its control."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from audio_engram.errors import UsageError
@@ -8,7 +9,10 @@ from audio_engram.errors import UsageError
 
 @dataclass(frozen=True)
 class Regime:
-    """A head, what it changes of the configuration's model and training, and whose weights it starts from."""
+    """A head, what it changes of the configuration's model, memory and training, and whose weights it starts from.
+
+    Regimes of one `stream` see the same examples in the same order.
+    """
 
     name: str
     words: str
@@ -17,6 +21,8 @@ class Regime:
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     start: str = ""
+    memory: dict[str, Any] = field(default_factory=dict)
+    stream: str = ""
 
 
 NOISE = {"context_noise": 1.0}
@@ -61,9 +67,41 @@ REGIMES = {
     )
 }
 
+ROLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "blend": ("memory blended into the direction", {"direction": "blend"}),
+    "alone": ("memory as the direction", {"direction": "alone"}),
+    "concentration": ("memory for the concentration", {"concentration": True}),
+    "magnitude": ("memory for the magnitude", {"magnitude": True}),
+}
+PLACEBOS = {
+    "shuffled_keys": "shuffled keys",
+    "random": "random prototypes",
+    "one": "one prototype",
+    "matched": "a layer of as many parameters",
+}
+
+
+def placebos(role: str) -> list[str]:
+    """The placebos of a role: only directions start from prototypes, so that elsewhere random ones are the memory."""
+    return [name for name in PLACEBOS if name != "random" or "direction" in ROLES[role][1]]
+
+
+def memory_regime(role: str, placebo: str = "none") -> Regime:
+    """A memory in this role, or one of its placebos, all of which are trained alike."""
+    words, changed = ROLES[role]
+    if placebo == "none":
+        return Regime(f"memory-{role}", words, "vmf", f"memory-{role}-matched", memory=changed, stream="memory")
+    of_placebo = changed | {"placebo": placebo}
+    name, words = f"memory-{role}-{placebo}", f"{words}: {PLACEBOS[placebo]}"
+    return Regime(name, words, "vmf", "vmf", memory=of_placebo, stream="memory")
+
+
+MEMORIES = {one.name: one for role in ROLES for one in map(partial(memory_regime, role), ("none", *placebos(role)))}
+
 
 def regime(name: str) -> Regime:
     """Raises: UsageError for one that does not exist."""
-    if name not in REGIMES:
-        raise UsageError(f"experiments.regimes: {name}: no such regime: use {', '.join(REGIMES)}")
-    return REGIMES[name]
+    if name not in REGIMES and name not in MEMORIES:
+        known = f"{', '.join(REGIMES)}, or memory-{'|'.join(ROLES)}, followed by -{'|'.join(PLACEBOS)} for a placebo"
+        raise UsageError(f"experiments.regimes: {name}: no such regime: use {known}")
+    return MEMORIES[name] if name in MEMORIES else REGIMES[name]
