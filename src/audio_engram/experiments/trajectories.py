@@ -12,7 +12,7 @@ from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.manifold import Manifold, ManifoldOptions, Traits
-from audio_engram.rollout import Forward, RolloutOptions, rollout
+from audio_engram.rollout import Corrector, Forward, RolloutOptions, rollout
 from audio_engram.runs import Run
 from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import SpeakerBootstrap
@@ -56,11 +56,13 @@ class Trajectories:
         """What the real stretches are held by."""
         return self.manifold.traits(self.real)
 
-    def sampled(self, model: Forward, steps: int, name: str) -> Float[Tensor, "B S D"]:
-        """Free-running rollouts that draw every increment, a few trajectories at a time."""
+    def sampled(
+        self, model: Forward, steps: int, name: str, corrector: Corrector | None = None
+    ) -> Float[Tensor, "B S D"]:
+        """Free-running rollouts that draw every increment, a few trajectories at a time; one name, the same draws."""
         device = self.run.device
         generator = torch.Generator(device).manual_seed(seed_for(self.run.config.seed, name))
-        options = RolloutOptions("sample", generator=generator)
+        options = RolloutOptions("sample", corrector, generator)
         with torch.no_grad():
             parts = [
                 rollout(model, context.to(device), free_running(steps), options=options).latents.cpu()
