@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audio_engram.clustering import assign, cluster_sums
@@ -15,6 +15,7 @@ from audio_engram.seeds import generator_for
 Kind = Literal["real", "gaussian", "random_pairs"]
 EXPLAINED = 0.9
 CHUNK = 8192
+LEAST_PART = 1e-6  # of a unit vector: what float32 leaves of one that lies across all components
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Increments:
 
     def above(self, magnitude: float) -> "Increments":
         """Those that are longer: short increments are mostly noise, and so are their directions."""
-        kept = self.delta.norm(dim=1) > magnitude
+        return self.where(self.delta.norm(dim=1) > magnitude)
+
+    def where(self, kept: Bool[Tensor, " M"]) -> "Increments":
+        """Those that are kept."""
         return replace(self, delta=self.delta[kept], index=self.index[kept], speaker=self.speaker[kept])
 
 
@@ -86,6 +90,10 @@ class Space:
         """Unit vectors among the components."""
         rows = torch.nn.functional.normalize(delta, dim=1) @ self.vectors
         return torch.nn.functional.normalize(rows, dim=1)
+
+    def covers(self, delta: Float[Tensor, "M D"]) -> Bool[Tensor, " M"]:
+        """Whether an increment has any part among the components; one that has none has no direction there."""
+        return (torch.nn.functional.normalize(delta, dim=1) @ self.vectors).norm(dim=1) > LEAST_PART
 
     def back(self, centres: Float[Tensor, "K k"]) -> Float[Tensor, "K D"]:
         """Unit vectors among the latents' own dimensions."""

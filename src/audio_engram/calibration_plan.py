@@ -42,6 +42,7 @@ PLAN = (
     Row("predictability", "noise", True),
     Row("predictability", "correlated", True),
     Row("predictability", "shuffled", True),
+    Row("predictability", "pulses", True),
     Row("predictability", "headings", False),
     Row("predictability", "strides", False),
     Row("magnitude", "strides", False),
@@ -56,10 +57,12 @@ PLAN = (
     Row("structure", "noise", True),
     Row("structure", "resonance", True),
     Row("structure", "correlated", True),
+    Row("structure", "pulses", True),
     Row("archetypes", "chained", False),
     Row("archetypes", "archetypes", True),
     Row("archetypes", "noise", True),
     Row("archetypes", "correlated", True),
+    Row("archetypes", "planes", True),
 )
 """`archetypes` is a null world of its experiment: its directions exist, but no context foretells them. `headings` is
 one of `magnitude`: contexts foretell directions alone."""

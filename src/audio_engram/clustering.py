@@ -27,6 +27,10 @@ FORGETTING = 0.7
 STARVED = 0.01
 
 
+class TooFewDirectionsError(DataError):
+    """Fewer directions than clusters differ."""
+
+
 @runtime_checkable
 class Rows(Protocol):
     """Rows by number: a (memory-mapped) tensor, or anything that computes the rows it is asked for."""
@@ -100,10 +104,11 @@ class SphericalKMeans:
         """Find the centroids, from `start` in one run if it is given; returns itself.
 
         Raises:
-            DataError: a row is zero or not finite, or fewer rows than clusters differ.
+            DataError: a row is zero or not finite.
+            TooFewDirectionsError: fewer rows than clusters differ.
         """
         if len(directions) < self.n_clusters:
-            raise DataError(
+            raise TooFewDirectionsError(
                 f"k-means: n_clusters = {self.n_clusters}, but only {len(directions)} rows: ask for at most that"
             )
         if start is not None and len(start) != self.n_clusters:
@@ -137,7 +142,7 @@ class SphericalKMeans:
         first = torch.randint(len(rows), (1,), generator=self.generator).to(rows.device)
         more = further_seeds(rows, nearness(rows, rows[first]), self.n_clusters - 1, self.generator)
         if len(more) + 1 < self.n_clusters:
-            raise DataError(
+            raise TooFewDirectionsError(
                 f"k-means: n_clusters = {self.n_clusters}, but only {len(more) + 1} of {len(rows)} rows differ:"
                 " ask for at most that"
             )

@@ -53,6 +53,7 @@ Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distin
 Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
+Roles = Annotated[tuple[Literal["blend", "alone", "concentration", "magnitude"], ...], AfterValidator(_distinct)]
 Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
 
 
@@ -163,9 +164,9 @@ class ExperimentConfig(Section):
     max_segments: int = Field(4096, ge=1)
     audio_seconds: float = Field(5.0, gt=0)
     representations: tuple[CodecConfig, ...] = Field((), description="compared with codec; empty: variants of it")
-    structure_lags: Lags = Field((1, 2, 4), description="lags at which clusters of contexts are asked")
+    structure_lags: Lags = Field((1, 2, 4), min_length=1, description="lags at which clusters of contexts are asked")
     archetype_counts: Counts = Field(
-        (32, 64, 128, 256, 512, 1024), description="numbers of direction clusters that are tried"
+        (32, 64, 128, 256, 512, 1024), min_length=1, description="numbers of direction clusters that are tried"
     )
     archetype_quantile: float = Field(
         0.25, ge=0, lt=1, description="share of the smallest increments whose directions are left out"
@@ -173,7 +174,10 @@ class ExperimentConfig(Section):
     regimes: Names = Field(
         ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise"), min_length=1, description="trainings against drift"
     )
-    horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), description="how far sampled rollouts go [s]")
+    memories: Roles = Field(
+        ("blend", "concentration", "magnitude"), min_length=1, description="what prototypes are tried for"
+    )
+    horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), min_length=1, description="how far sampled rollouts go [s]")
     stretch_seconds: float = Field(5.0, gt=0, description="stretches of rollouts that are held against real ones")
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")

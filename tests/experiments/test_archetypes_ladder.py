@@ -4,16 +4,20 @@ import json
 
 import pytest
 import torch
+from numpy import eye, save
+from numpy.random import default_rng
 from safetensors import safe_open
 from safetensors.torch import load_file
 from scipy.special import ive
 
 from audio_engram.archetype_map import ArchetypeMap
+from audio_engram.archetypes import Space
 from audio_engram.config import make_config
 from audio_engram.data.planted import Archetypes
 from audio_engram.data.processes import World
 from audio_engram.distributions import VonMisesFisher
 from audio_engram.errors import DataError
+from audio_engram.experiments import direction_clusters
 from audio_engram.experiments.archetypes import _Judged, _spokesman, archetypes
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
 from audio_engram.listening import listen
@@ -175,6 +179,18 @@ def test_tight_clusters_of_correlated_noise_are_no_archetypes(correlated):
     assert "The gap finds no K" in finding.words
 
 
+def test_planes_of_single_recordings_are_no_archetypes(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "utterances_per_speaker", 4)
+        _, records, finding, _ = measured("planes", tmp_path, [32])
+    assert finding.verdict == "fail"
+    assert finding.measured.data == "random_pairs"
+    # All else would pass: tightness, memberships, and the excess over Gaussian increments.
+    assert records.one(metric="tightness", split="test", data="real").low > 0.9
+    assert records.one(metric="membership_accuracy", data="real").low > 0.6
+    assert records.one(metric="tightness_excess", data="gaussian").low > 0.1
+
+
 def test_prototypes_are_unit_directions_near_the_planted_ones(planted):
     run, _, _, _ = planted
     found = load_file(run.folder / "prototypes/k64.safetensors")
@@ -238,6 +254,50 @@ def test_no_k_at_all_is_one_line_and_shows_before_anything_is_measured(tmp_path)
     with pytest.raises(DataError, match=what):
         climb(run)
     assert not (tmp_path / "b/outcomes").exists()
+
+
+def run_of(latents, folder, counts):
+    """A run on latents of eight speakers, each made from its number."""
+    for i in range(8):
+        (folder / f"latents/s{i}").mkdir(parents=True)
+        save(folder / f"latents/s{i}/u.npy", latents(i).astype("float32"))
+    config = {
+        "device": "cpu",
+        "codec": {"frame_rate": 12.5},
+        "data": {"corpus": f"latents:{folder / 'latents'}", "test": 0.4},
+        "experiments": {"archetype_counts": counts},
+    }
+    return Run(folder / "run", make_config(config), log=lambda line: None)
+
+
+def test_a_k_beyond_the_directions_that_differ_is_left_out(tmp_path):
+    def axes(i):
+        rng = default_rng(i)
+        return (rng.choice([-1.0, 1.0], (300, 1)) * eye(3)[rng.integers(0, 3, 300)]).cumsum(0)
+
+    run = run_of(axes, tmp_path, [4, 32])
+    outcome = archetypes(run)
+    assert {r.model for r in outcome.measurements if r.metric == "tightness"} == {"K = 4"}
+    (warning,) = (w for w in outcome.warnings if "K = 32" in w)
+    assert "but only 6 of" in warning
+
+
+def test_an_increment_across_all_components_is_left_out_and_counted(tmp_path, monkeypatch):
+    def steps(i):
+        rng = default_rng(i)
+        along = rng.standard_normal((300, 3)) * [1.0, 1.0, 0.0]
+        along[::100] = [0.0, 0.0, 3.0]
+        return along.cumsum(0)
+
+    monkeypatch.setattr(direction_clusters, "fit_space", lambda delta: Space(torch.eye(3)[:, :2]))
+    outcome = archetypes(run_of(steps, tmp_path, [4]))
+    real, gaussian, pairs = (
+        [w for w in outcome.warnings if f"({kind})" in w] for kind in ("real", "gaussian", "random_pairs")
+    )
+    # At frames 100 and 200 of eight utterances; the first has no increment.
+    assert real == ["Archetypes: 16 increments (real) left out: they have no part among the principal components."]
+    assert gaussian == pairs == []
+    assert all(r.value is not None for r in outcome.measurements if r.metric == "tightness")
 
 
 def test_what_cannot_be_clustered_is_said(tmp_path):

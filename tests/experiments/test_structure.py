@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from audio_engram.config import make_config
+from audio_engram.data.deceptive_worlds import Pulses
 from audio_engram.data.planted import Regimes
 from audio_engram.data.processes import Resonance, World
 from audio_engram.errors import DataError
 from audio_engram.experiments.cluster_moments import cluster_means, explain
 from audio_engram.experiments.conditioning import Components, MeanPooled, Quartiles, conditionings
-from audio_engram.experiments.structure import LEAST_KEPT, NULLS, _Cell, _Judged, structure
+from audio_engram.experiments.structure import BEYOND, LEAST_KEPT, NULLS, _Cell, _Judged, structure
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 
@@ -68,6 +69,13 @@ def resonance(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def pulses(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pulses, "frames", 1200)
+        yield measured("pulses", tmp_path_factory.mktemp("pulses"))
+
+
+@pytest.fixture(scope="module")
 def noise(tmp_path_factory):
     return measured("noise", tmp_path_factory.mktemp("noise"))
 
@@ -102,6 +110,19 @@ def test_what_a_filter_explains_is_no_structure(resonance):
     assert min(r.high for r in ratios if r.high) < 0.6  # the ratio alone would pass
     assert finding.verdict == "fail"
     assert "noise with the same spectrum" in finding.words
+
+
+def test_a_filter_of_what_is_not_gaussian_is_no_structure_either(pulses):
+    records, finding = pulses
+    assert finding.verdict == "fail"
+    assert finding.measured.data == "autoregressed"
+    best = {"model": finding.measured.model, "lag": finding.measured.lag}
+    others = [one for one in records.select(metric="variance_ratio_excess", **best) if one.data != "autoregressed"]
+    # All else would pass: the ratio, and what it has less than the other nulls.
+    assert len(others) == 2
+    assert all(one.high < -BEYOND for one in others)
+    assert records.one(metric="variance_ratio", split="test", data="real", **best).high < 0.6
+    assert "AR(1) with residuals in random order" in finding.words
 
 
 def test_noise_has_nothing_but_regression_to_the_mean(noise):

@@ -7,6 +7,8 @@
 `strides`    magnitudes are foretold, directions are not but for regression to the mean: R² of log m is known
 `regimes`    states that follow one another, which clusters of contexts find and no linear rule does
 `correlated` a Gaussian process with few axes: nothing to find but its covariance
+`planes`     a resonance in one of four planes, drawn for every utterance: no direction is preferred in any
+`pulses`     pulses through a first-order filter: nothing to find but the filter
 `noise`      independent Gaussian frames: nothing to find
 `resonance`  white noise through a resonator: nothing to find but the filter
 `shuffled`   frames of a process with speaker offsets and loudness, in random order: nothing dynamic to find
@@ -15,6 +17,7 @@
 import re
 from pathlib import Path
 
+from audio_engram.data.deceptive_worlds import Planes, Pulses
 from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
 from audio_engram.data.planted import Archetypes, Chained, Correlated, Regimes
 from audio_engram.data.polar_worlds import Headings, Strides
@@ -22,9 +25,9 @@ from audio_engram.data.processes import AR, Noise, Resonance, Shuffled, World
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import UsageError
 
-WORLDS: dict[str, type[World]] = {
-    w.name: w for w in (AR, Archetypes, Chained, Correlated, Headings, Noise, Regimes, Resonance, Shuffled, Strides)
-}
+_GAUSSIAN: tuple[type[World], ...] = (AR, Noise, Resonance, Shuffled)
+_PLANTED: tuple[type[World], ...] = (Archetypes, Chained, Correlated, Regimes, Headings, Strides, Planes, Pulses)
+WORLDS = {w.name: w for w in sorted(_GAUSSIAN + _PLANTED, key=lambda w: w.name)}
 
 
 def world(spec: str) -> World:

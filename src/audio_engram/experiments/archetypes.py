@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audio_engram.archetypes import EXPLAINED, Kind, hold
 from audio_engram.breathing import fit_breathing
+from audio_engram.clustering import TooFewDirectionsError
 from audio_engram.decision import Criterion, Finding, Verdict, decisive
 from audio_engram.errors import DataError
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
@@ -51,7 +52,7 @@ def archetypes(run: Run) -> Outcome:
     """Clusters of directions at every K, on real increments and on both nulls.
 
     Raises:
-        DataError: too few training directions for any K.
+        DataError: too few training directions for any K, or fewer that differ than the least K.
     """
     outcome = Outcome()
     kinds = {kind: Directions(run, kind) for kind in KINDS}
@@ -63,13 +64,12 @@ def archetypes(run: Run) -> Outcome:
         outcome.warnings.append(
             f"Archetypes: K = {', '.join(map(str, left_out))} left out: under {LEAST} training directions for each."
         )
-    judged = []
-    for k in counts:
-        run.log(f"archetypes: K = {k}")
-        cells = {kind: DirectionClusters(kinds[kind], k) for kind in KINDS}
-        judged.append(_Judged(cells["real"], [cells[null] for null in NULLS]))
-        outcome.measurements += [record for cell in cells.values() for record in cell.records]
-        outcome.measurements += judged[-1].records
+    outcome.warnings += [
+        f"Archetypes: {of.left_out} increments ({kind}) left out: they have no part among the principal components."
+        for kind, of in kinds.items()
+        if of.left_out
+    ]
+    judged = _clustered(kinds, counts, outcome)
     found = _found_k(judged)
     best = _spokesman(judged, found)
     known = [] if run.world is None else run.world.clusters()
@@ -81,6 +81,24 @@ def archetypes(run: Run) -> Outcome:
     keep_prototypes(run, {one.real.k: [one.real, *one.nulls] for one in judged}, best.real.k)
     outcome.findings.append(_judge(best, found))
     return outcome
+
+
+def _clustered(kinds: dict[Kind, Directions], counts: list[int], outcome: Outcome) -> "list[_Judged]":
+    """Every K that there are directions for, its figures and what is left out put into `outcome`."""
+    judged = []
+    for k in counts:
+        kinds["real"].run.log(f"archetypes: K = {k}")
+        try:
+            cells = {kind: DirectionClusters(kinds[kind], k) for kind in KINDS}
+        except TooFewDirectionsError as reason:
+            if k == min(counts):
+                raise
+            outcome.warnings.append(f"Archetypes: K = {k} left out: {reason}.")
+            continue
+        judged.append(_Judged(cells["real"], [cells[null] for null in NULLS]))
+        outcome.measurements += [record for cell in cells.values() for record in cell.records]
+        outcome.measurements += judged[-1].records
+    return judged
 
 
 def check_counts(run: Run) -> None:
@@ -175,7 +193,10 @@ def _state_conditioned(of: Directions, best: _Judged) -> list[Measurement]:
         if len(train) < max(2, each) or not bool(mine.any()):
             return []
         generator = generator_for(of.run.config.seed, "archetypes", "states", k, state)
-        means = fit_breathing(max(2, each), train, generator)
+        try:
+            means = fit_breathing(max(2, each), train, generator)
+        except TooFewDirectionsError:
+            return []
         cosine[mine] = hold(of.rows["test"][mine], means.cluster_centers_, train, means.labels_).cosine
     return [cell.record("tightness_state_conditioned", cell.bootstrap.mean(cosine))]
 

@@ -42,8 +42,12 @@ class Directions:
             covariance = moments_of(windows.increments(windows.with_valid_target()))
         parts = {split: increments(run.windows(split, 1), kind, covariance, run.config.seed) for split in SPLITS}
         shortest = float(parts["train"].delta.norm(dim=1).quantile(run.config.experiments.archetype_quantile))
-        self.parts: dict[str, Increments] = {split: part.above(shortest) for split, part in parts.items()}
-        self.space: Space = fit_space(self.parts["train"].delta)
+        longer = {split: part.above(shortest) for split, part in parts.items()}
+        self.space: Space = fit_space(longer["train"].delta)
+        self.parts: dict[str, Increments] = {
+            split: part.where(self.space.covers(part.delta)) for split, part in longer.items()
+        }
+        self.left_out = sum(len(longer[split].index) - len(self.parts[split].index) for split in SPLITS)
         self.rows = {split: self.space.directions(part.delta) for split, part in self.parts.items()}
 
     def features(self, split: str) -> Tensor:

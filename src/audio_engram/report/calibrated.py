@@ -26,6 +26,8 @@ KNOWN = {
     "correlated": "A Gaussian process with few axes: nothing but its covariance, AR(1) tells all.",
     "headings": "Contexts foretell the direction of an increment and not its magnitude.",
     "noise": "Independent Gaussian frames: regression to the mean and nothing else.",
+    "planes": "A resonance in one of four planes, drawn for every utterance: no direction is preferred in any.",
+    "pulses": "Pulses through a first-order filter: nothing but the filter.",
     "regimes": "States that follow one another, which clusters of contexts find.",
     "resonance": "White noise through a resonator: nothing but its spectrum.",
     "shuffled": "Frames of a process in random order, with speakers and loudness: nothing in their order.",

@@ -39,6 +39,7 @@ DATA = {
     "shuffled_within": "shuffled within",
     "shuffled_across": "shuffled across",
     "phase_randomised": "same spectrum",
+    "autoregressed": "AR(1), own residuals",
     "permuted": "permuted labels",
     "gaussian": "Gaussian null",
     "random_pairs": "random pairs",
