@@ -144,15 +144,19 @@ class PolarHead(Head):
         return Polar(loc, log_kappa.exp(), law)
 
     def _law(self, raw: Float[Tensor, "B M"]) -> LogNormal | LogNormalMixture:
-        centre, log_spread = self.centre
-        n = self.config.magnitude_components
-        loc, spread, logits = raw.split([n, n, n], dim=1)
-        loc = centre + loc
-        sigma = (log_spread + spread).clamp(-5.0, 3.0).exp()
-        if n == 1:
-            return LogNormal(loc[:, 0], sigma[:, 0])
-        # Without an offset the components would start alike and stay alike.
-        return LogNormalMixture(logits, loc + torch.linspace(-0.5, 0.5, n, device=loc.device), sigma)
+        return magnitude_law(raw, self.centre)
+
+
+def magnitude_law(raw: Float[Tensor, "*batch M"], centre: Float[Tensor, "2"]) -> LogNormal | LogNormalMixture:
+    """One log-normal for every three numbers; they are offsets from `centre`, mean and log spread of log m."""
+    loc, spread, logits = raw.unflatten(-1, (3, -1)).unbind(-2)
+    loc = centre[0] + loc
+    sigma = (centre[1] + spread).clamp(-5.0, 3.0).exp()
+    n = loc.shape[-1]
+    if n == 1:
+        return LogNormal(loc[..., 0], sigma[..., 0])
+    # Without an offset the components would start alike and stay alike.
+    return LogNormalMixture(logits, loc + torch.linspace(-0.5, 0.5, n, device=loc.device), sigma)
 
 
 class MagnitudeHead(PolarHead):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from audio_engram.config import ModelConfig
 from audio_engram.distributions import DeltaDistribution
 from audio_engram.dynamics.backbones import BACKBONES
+from audio_engram.dynamics.directions import DIRECTION, DirectionHead
 from audio_engram.dynamics.heads import HEADS, Head, SemiTiedHead, Start
 from audio_engram.dynamics.memory import MatchedHead, Memory, MemoryHead
 from audio_engram.errors import UsageError
@@ -68,6 +69,8 @@ def head_class(kind: str, config: ModelConfig) -> type[Head]:
     """The head of a kind, with the covariance or the memory that the configuration asks for."""
     if kind == "vmf" and config.memory.on:
         return MatchedHead if config.memory.placebo == "matched" else MemoryHead
+    if kind == DIRECTION:
+        return DirectionHead
     return SemiTiedHead if kind == "mdn" and config.covariance == "semi-tied" else HEADS[kind]
 
 
@@ -80,10 +83,13 @@ def check_kind(kind: str) -> None:
 def make_model(kind: str, config: ModelConfig, start: Start, seed: int, n_features: int = 0) -> DynamicsModel:
     """Build `mdn`, `vmf` or `magnitude` (uniform direction) for D dimensions, reproducibly from a seed.
 
+    A `direction` model reads and foretells the frames of `direction_frames`, and no latents.
+
     Raises:
         UsageError: for an unknown kind.
     """
-    check_kind(kind)
+    if kind != DIRECTION:
+        check_kind(kind)
     model = DynamicsModel(kind, config, start, n_features)
     _initialise(model, seed)
     return model.eval()
