@@ -440,7 +440,7 @@ def test_an_interrupt_in_training_is_130_and_resumable(engram, monkeypatch):
     whole, _, _ = engram("train", *WORLD, *SMALL)
     wanted = Path("out/checkpoints/mdn-lag1.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(train._Training, "_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(train._Training, "step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         code, out, err = engram("train", *WORLD, *SMALL, "--overwrite")
     assert (whole, code, out) == (0, 130, "")
     assert err == ["engram: interrupted; finished work is kept: go on with --resume"]

@@ -154,12 +154,12 @@ KILLER = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from audio_engram import cli, measurements, train
+from audio_engram import cli, measurements, train, training_loop
 from audio_engram.data import extract, publish
 import audio_engram.pipeline
-train.SAVE_EVERY = 0.0
+training_loop.SAVE_EVERY = 0.0
 OWNERS = {"batch": (extract, "encode_batch"), "epoch": (train._Training, "epoch"),
-          "step": (train._Training, "_step"), "rename": (os, "replace"),
+          "step": (train._Training, "step"), "rename": (os, "replace"),
           "measured": (measurements.Measurements, "write")}
 
 def kill_at(moment, call):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from audio_engram import checkpoint, train
+from audio_engram import checkpoint, train, training_loop
 from audio_engram.config import TrainConfig
 from audio_engram.data.windows import Windows
 from audio_engram.dynamics.model import training_precision
 from audio_engram.errors import DataError, NumericalError, UsageError
-from audio_engram.train import fit, validate
+from audio_engram.train import fit, load_model, validate
 from killed import kill_after
 from toys import make_frames, training_toy, walk
 
@@ -41,7 +41,7 @@ def uninterrupted(kind, config, dropout):
     [("mdn", SHORT, 0.2), ("vmf", NOISY, 0.0), ("mdn", UNROLLED, 0.0), ("mdn", ADVERSE, 0.0)],
 )
 def test_resumed_in_the_middle_is_bit_equal(kind, config, dropout, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(training_loop, "SAVE_EVERY", 0.0)
     path = tmp_path / "model.safetensors"
     expected, history = uninterrupted(kind, config, dropout)
 
@@ -71,10 +71,10 @@ import sys
 from pathlib import Path
 import torch
 from toys import training_toy
-from audio_engram import train
+from audio_engram import train, training_loop
 from audio_engram.config import TrainConfig
 torch.set_num_threads(1)
-train.SAVE_EVERY = 0.0
+training_loop.SAVE_EVERY = 0.0
 config = TrainConfig(**eval(sys.argv[2]))
 model, windows = training_toy("mdn", config)
 train.fit(model, windows, config, 3, Path(sys.argv[1]), lambda line: print(line, flush=True))
@@ -282,6 +282,14 @@ def test_checkpoints_hold_tensors_and_note_and_no_pickle(tmp_path):
     assert same(tensors, loaded)
     assert read == note
     assert json.loads(json.dumps(read)) == note
+
+
+@pytest.mark.parametrize(("note", "held"), [({"model": {"kind": "denoiser"}}, "denoiser"), ({}, "no model")])
+def test_a_file_without_a_dynamics_model_is_named(tmp_path, note, held):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path, {"best.x": torch.zeros(1)}, note)
+    with pytest.raises(UsageError, match=rf"x\.safetensors: holds no dynamics model but {held}: give another file$"):
+        load_model(path)
 
 
 def test_windows_that_do_not_suit_the_unrolling_are_refused():

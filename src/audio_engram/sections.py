@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -41,3 +41,23 @@ class MemoryConfig(Section):
         if value != "none" and not any(role not in ("none", False, None) for role in roles):
             raise ValueError("of a memory that has no role: set model.memory.direction, concentration or magnitude")
         return value
+
+
+class ScoreConfig(Section):
+    """The denoiser and its training. Noise levels are standard deviations in standardised space."""
+
+    width: int = Field(512, ge=1)
+    depth: int = Field(2, ge=1)
+    sigma_min: float = Field(0.05, gt=0, description="smallest noise level; training draws log-uniformly between both")
+    sigma_max: float = Field(1.0, gt=0, description="largest noise level")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(512, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_norm: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ScoreConfig":
+        if self.sigma_min > self.sigma_max:
+            raise ValueError("sigma_min is larger than sigma_max")
+        return self

@@ -1,12 +1,8 @@
-"""The one training loop: teacher forcing at any lag, or unrolled on the model's own states.
+"""What a dynamics model is trained on: teacher forcing at any lag, or unrolled on its own states."""
 
-Every epoch draws from a generator of its own, so that a resumed training continues the same random streams.
-"""
-
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,30 +12,16 @@ from audio_engram.adversary import Adversary
 from audio_engram.checkpoint import prefixed
 from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.dynamics.heads import Start
+from audio_engram.device import device_of
+from audio_engram.dynamics.heads import HEADS, Start
 from audio_engram.dynamics.model import DynamicsModel, training_precision
 from audio_engram.errors import NumericalError, UsageError
 from audio_engram.losses import noisy, sampling_mask, teacher_forced_loss, unrolled_loss
-from audio_engram.seeds import generator_for
+from audio_engram.training_loop import History as History
+from audio_engram.training_loop import Progress, Training
 
-SAVE_EVERY = 15.0  # seconds; when it is saved does not change what is computed
 MAX_VALIDATION = 8192
 FACTOR = 0.5
-STANDARDISATION = ("data_loc", "data_scale")
-
-Progress = Callable[[str], None]
-
-
-@dataclass
-class History:
-    """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate."""
-
-    epochs: list[dict[str, int | float]] = field(default_factory=list)
-    best: float = float("inf")
-    best_epoch: int = -1
-    waited: int = 0
-    learning_rate: float = 0.0
-    finished: bool = False
 
 
 def fit(
@@ -70,167 +52,69 @@ def fit(
             f"train.clean_frames = {config.clean_frames}: leaves no frame of {windows[0].context} for "
             "train.context_noise: use fewer"
         )
-    training = _Training(model, config, seed)
-    if path is not None and path.exists():
-        training.restore(path)
-    saved = time.monotonic()
-    while not training.over():
-        training.epoch(*windows)
-        progress(training.line())
-        if path is not None and (training.over() or time.monotonic() - saved > SAVE_EVERY):
-            training.save(path)
-            saved = time.monotonic()
-    training.keep_best()
-    if path is not None and not training.history.finished:
-        training.history.finished = True
-        training.save_model(path)
-    return training.history
+    return _Training(model, config, seed).run(windows, path, progress)
 
 
-class _Training:
-    """Model, optimizer and history, which are saved and restored together."""
+class _Training(Training):
+    """Halves the learning rate after every epoch without gain, and stops after some of them."""
+
+    section = "train"
+    model: DynamicsModel
+    config: TrainConfig
 
     def __init__(self, model: DynamicsModel, config: TrainConfig, seed: int) -> None:
-        self.model, self.config, self.seed = model, config, seed
-        self.device = next(model.parameters()).device
+        super().__init__(model, config, seed, betas=(0.9, 0.95))
+        self.device = device_of(model)
         model.precision = training_precision(config.precision, self.device)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.95),
-            fused=True,
-        )
         self.adversary = self._adversary()
-        self.history = History(learning_rate=config.learning_rate)
-        self.best = self._weights()
 
     def _adversary(self) -> Adversary | None:
         if not self.config.adversary:
             return None
         dim, width = len(self.model.data_loc), self.model.config.width
-        return Adversary(dim, self.config.unroll, width, self.seed, next(self.model.parameters()).device)
+        return Adversary(dim, self.config.unroll, width, self.seed, self.device)
 
     def over(self) -> bool:
-        h, c = self.history, self.config
-        return h.finished or len(h.epochs) >= c.epochs or h.waited >= c.patience
+        return super().over() or self.history.waited >= self.config.patience
 
     def epoch(self, train: Windows, validation: Windows) -> None:
-        """One pass, one validation, and a smaller learning rate where validation did not gain."""
-        number = len(self.history.epochs)
-        generator = generator_for(self.seed, "epoch", number)
-        loss = self._pass(train, generator, number)
-        held_out = validate(self.model, validation, self.config)
+        super().epoch(train, validation)
         h = self.history
-        h.epochs.append({"epoch": number + 1, "train": loss, "validation": held_out})
         if self.adversary is not None:
             h.epochs[-1]["told_apart"] = self.adversary.accuracy()
-        if held_out < h.best:
-            h.best, h.best_epoch, h.waited = held_out, number + 1, 0
-            self.best = self._weights()
-        else:
-            h.waited += 1
+        if h.waited:
             h.learning_rate *= FACTOR
-        self._set_learning_rate()
+            self.set_learning_rate(h.learning_rate)
 
-    def _set_learning_rate(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.history.learning_rate
-
-    def _pass(self, train: Windows, generator: torch.Generator, number: int) -> float:
-        self.model.train()
-        # Dropout draws from the global stream, which therefore is fixed too, without touching the caller's.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
-            losses = [
-                self._step(segment, generator, number) for segment in _epoch_batches(train, self.config, generator)
-            ]
-        self.model.eval()
-        return float(torch.stack(losses).mean())
-
-    def _step(self, segment: Segment, generator: torch.Generator, number: int) -> Tensor:
-        segment = segment.to(self.device)
-        loss = _loss(self.model, segment, self.config, number / self.config.epochs, generator, self.adversary)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise NumericalError(
-                f"training: loss {loss.item():.3g}, gradient norm {norm.item():.3g} in epoch {number + 1}: "
-                "lower train.learning_rate"
-            )
-        self.optimizer.step()
+    def step(self, segment: Segment, generator: torch.Generator) -> Tensor:
+        loss = super().step(segment, generator)
         if self.adversary is not None:
             self.adversary.step()
-        return loss.detach()
+        return loss
 
-    def line(self) -> str:
-        last = self.history.epochs[-1]
-        return (
-            f"epoch {last['epoch']}/{self.config.epochs} train {last['train']:.3f} validation {last['validation']:.3f}"
-        )
+    def batches(self, train: Windows, generator: torch.Generator) -> Iterator[Segment]:
+        return _epoch_batches(train, self.config, generator)
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+    def loss(self, segment: Segment, generator: torch.Generator) -> Tensor:
+        progress = len(self.history.epochs) / self.config.epochs
+        return _loss(self.model, segment.to(self.device), self.config, progress, generator, self.adversary)
 
-    def keep_best(self) -> None:
-        self.model.load_state_dict(self.best)
-        self.model.eval()
+    def validate(self, windows: Windows) -> float:
+        return validate(self.model, windows, self.config)
 
-    def save(self, path: Path) -> None:
-        """Everything needed to go on."""
-        tensors = {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{k}": v for k, v in checkpoint.optimizer_tensors(self.optimizer).items()}
-        if self.adversary is not None:
-            tensors |= {f"adversary.{k}": v for k, v in self.adversary.tensors().items()}
-        checkpoint.save(path, tensors, self._note())
+    def describe(self) -> dict[str, Any]:
+        return describe(self.model)
 
-    def save_model(self, path: Path) -> None:
-        """The best weights alone."""
-        checkpoint.save(path, {f"best.{k}": v for k, v in self.best.items()}, self._note())
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        return super().parts() | ({} if self.adversary is None else {"adversary": self.adversary.tensors()})
 
-    def _note(self) -> dict[str, object]:
-        return {
-            "history": vars(self.history),
-            "train": self.config.model_dump(mode="json"),
-            "seed": self.seed,
-            "model": describe(self.model),
-        }
-
-    def restore(self, path: Path) -> None:
-        """Go on from a saved state."""
-        tensors, note = checkpoint.load(path)
-        mine = self._note()
-        if any(note.get(key) != mine[key] for key in ("train", "seed", "model")):
-            raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
-        best = prefixed(tensors, "best.")
-        if any(k in best and not torch.equal(best[k], getattr(self.model, k).cpu()) for k in STANDARDISATION):
-            # Derived latents differ in their last bits where another number of threads adds them up.
-            raise UsageError(
-                f"checkpoint {path}: of other latents: use --overwrite or another --out, or go on with as many threads "
-                f"as before ({torch.get_num_threads()} here, see OMP_NUM_THREADS)"
-            )
-        try:
-            self._take(tensors, best, History(**note["history"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            # Ours once, but a part is gone or has another shape.
-            reason = str(error).splitlines()[-1].strip()
-            raise checkpoint.damaged(path, reason) from None
-
-    def _take(self, tensors: dict[str, Tensor], best: dict[str, Tensor], history: History) -> None:
-        self.model.load_state_dict(best)
-        self.history, self.best = history, best
-        if history.finished:
-            return
-        self.model.load_state_dict(prefixed(tensors, "model."))
-        checkpoint.restore_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
-        self._set_learning_rate()
+    def take_parts(self, tensors: dict[str, Tensor]) -> None:
+        super().take_parts(tensors)
         if self.adversary is not None:
             self.adversary.restore(prefixed(tensors, "adversary."))
 
 
-def describe(model: DynamicsModel) -> dict[str, object]:
+def describe(model: DynamicsModel) -> dict[str, Any]:
     """What must be known beside the weights to build the model again."""
     return {
         "kind": model.kind,
@@ -244,10 +128,13 @@ def load_model(path: Path) -> DynamicsModel:
     """The model of a checkpoint, ready to predict; it knows the standardisation of its latents.
 
     Raises:
-        DataError: if the file is damaged.
+        UsageError: if the file holds another kind of model. DataError: if it is damaged.
     """
     tensors, note = checkpoint.load(path)
-    known = note["model"]
+    known = note.get("model", {})
+    if known.get("kind") not in HEADS:
+        held = known.get("kind", "no model")
+        raise UsageError(f"checkpoint {path}: holds no dynamics model but {held}: give another file")
     blank = Start(torch.zeros(known["dim"]), torch.ones(known["dim"]), 1.0, 0.0, 1.0)
     model = DynamicsModel(known["kind"], ModelConfig(**known["config"]), blank, known["n_features"])
     model.load_state_dict(prefixed(tensors, "best."))
@@ -261,7 +148,7 @@ def validate(model: DynamicsModel, windows: Windows, config: TrainConfig) -> flo
     index = index[windows.frames.moving[windows.target[index]]]
     if len(index) == 0:
         raise NumericalError("validation split: nothing but digital silence: use more speakers")
-    device = next(model.parameters()).device
+    device = device_of(model)
     generator = torch.Generator()
     total = 0.0
     for segment in windows.batches(index, 1024):

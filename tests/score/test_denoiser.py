@@ -6,8 +6,9 @@ from pydantic import ValidationError
 from sklearn.covariance import ledoit_wolf
 from worlds_of_score import NOISE, SMALL, Gaussian, Mixture, correlated, curved, driven, noisy_frames, toy, windows_on
 
-from audio_engram.score.denoiser import Denoiser, ScoreConfig, make_denoiser
+from audio_engram.score.denoiser import Denoiser, levels, make_denoiser
 from audio_engram.score.fit import fit_denoiser
+from audio_engram.sections import ScoreConfig
 
 LEVELS = (0.2, 0.5, 1.0)
 MIXTURE = Mixture(torch.tensor([[1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]]), 0.2)
@@ -176,7 +177,7 @@ def test_every_row_may_have_a_level_of_its_own():
 
 def test_levels_are_log_uniform_between_the_bounds():
     config = ScoreConfig(sigma_min=0.01, sigma_max=1.0)
-    torch.testing.assert_close(config.levels(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.01, 0.1, 1.0]))
+    torch.testing.assert_close(levels(config, torch.tensor([0.0, 0.5, 1.0])), torch.tensor([0.01, 0.1, 1.0]))
 
 
 def test_only_the_last_frames_of_a_context_are_read():

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from audio_engram.data.windows import Windows
-from audio_engram.score.denoiser import Denoiser, ScoreConfig, make_denoiser
+from audio_engram.score.denoiser import Denoiser, make_denoiser
+from audio_engram.sections import ScoreConfig
 from toys import make_frames
 
 SMALL = ScoreConfig(width=64, depth=1, epochs=8, batch_size=128, learning_rate=5e-3, sigma_min=0.2, sigma_max=1.0)

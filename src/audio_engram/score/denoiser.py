@@ -8,42 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from audio_engram.data.windows import Windows
 from audio_engram.errors import UsageError
 from audio_engram.score.gaussian import LinearGaussian
+from audio_engram.sections import ScoreConfig
 from audio_engram.seeds import generator_for
 
 FREQUENCIES = (0.5, 1.0, 2.0, 4.0)  # per unit of c_noise, a factor of 55 in sigma
-
-
-class ScoreConfig(BaseModel):
-    """The denoiser and its training. Noise levels are standard deviations in standardised space."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    width: int = Field(512, ge=1)
-    depth: int = Field(2, ge=1)
-    sigma_min: float = Field(0.05, gt=0, description="smallest noise level; training draws log-uniformly between both")
-    sigma_max: float = Field(1.0, gt=0, description="largest noise level")
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(512, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_norm: float = Field(1.0, gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "ScoreConfig":
-        if self.sigma_min > self.sigma_max:
-            raise ValueError("sigma_min is larger than sigma_max")
-        return self
-
-    def levels(self, u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Noise levels at the places 0 <= u <= 1 of the logarithmic range."""
-        low, high = log(self.sigma_min), log(self.sigma_max)
-        return (low + u * (high - low)).exp()
 
 
 @runtime_checkable
@@ -155,6 +128,12 @@ def describe(model: Denoiser) -> dict[str, Any]:
     """What must be known beside the weights to build the denoiser again."""
     config = model.config.model_dump(mode="json")
     return {"kind": "denoiser", "config": config, "dim": model.dim, "context": model.context}
+
+
+def levels(config: ScoreConfig, u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Noise levels at the places 0 <= u <= 1 of the logarithmic range."""
+    low, high = log(config.sigma_min), log(config.sigma_max)
+    return (low + u * (high - low)).exp()
 
 
 def check_level(denoiser: Denoises, sigma: float) -> None:

@@ -1,40 +1,25 @@
-"""Denoising score matching (Vincent 2011): the denoiser learns to undo noise of many sizes.
+"""Denoising score matching (Vincent 2011): the denoiser learns to undo noise of many sizes."""
 
-Every epoch draws from a generator of its own and the learning rate is a function of the step, so that a training that
-was killed goes on to the same bytes.
-"""
-
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from math import ceil, cos, pi
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from audio_engram import checkpoint
 from audio_engram.checkpoint import prefixed
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.errors import NumericalError, UsageError
-from audio_engram.score.denoiser import Denoiser, ScoreConfig, describe
+from audio_engram.errors import UsageError
+from audio_engram.score.denoiser import Denoiser, describe, levels
+from audio_engram.sections import ScoreConfig
 from audio_engram.seeds import generator_for
+from audio_engram.training_loop import History, Progress, Training
 
-SAVE_EVERY = 15.0  # seconds; when it is saved does not change what is computed
 MAX_VALIDATION = 8192
 GOLDEN = 0.6180339887
-STANDARDISATION = ("data_loc", "data_scale")
-
-
-@dataclass
-class DenoisingHistory:
-    """Losses per epoch, the best epoch, and whether training has ended."""
-
-    epochs: list[dict[str, int | float]] = field(default_factory=list)
-    best: float = float("inf")
-    best_epoch: int = -1
-    finished: bool = False
 
 
 def fit_denoiser(
@@ -43,8 +28,8 @@ def fit_denoiser(
     config: ScoreConfig,
     seed: int,
     path: Path | None = None,
-    progress: Callable[[str], None] = lambda line: None,
-) -> DenoisingHistory:
+    progress: Progress = lambda line: None,
+) -> History:
     """Train in place on (training, validation) windows of one step; keep the weights best on validation speakers.
 
     The frame to be denoised is the one after the context, which is what a rollout hands to its corrector. Digital
@@ -58,18 +43,7 @@ def fit_denoiser(
     """
     if any(one.steps != 1 for one in windows):
         raise UsageError("denoiser: a corrector stands one step after its context: cut windows of 1 step")
-    fitting = _Fitting(model, config, seed)
-    if path is not None and path.exists():
-        fitting.restore(path)
-    saved = time.monotonic()
-    while not fitting.over():
-        fitting.epoch(*windows)
-        progress(fitting.line())
-        if path is not None and (fitting.over() or time.monotonic() - saved > SAVE_EVERY):
-            fitting.save(path)
-            saved = time.monotonic()
-    fitting.finish(path)
-    return fitting.history
+    return _Fitting(model, config, seed).run(windows, path, progress)
 
 
 def load_denoiser(path: Path) -> Denoiser:
@@ -109,108 +83,34 @@ def _loss(model: Denoiser, segment: Segment, u: Float[Tensor, " B"], generator: 
     noise = torch.randn(segment.future[:, 0].shape, generator=generator)
     device = model.data_loc.device
     context, clean = segment.context.to(device), segment.future[:, 0].to(device)
-    sigma = model.config.levels(u).to(device)
+    sigma = levels(model.config, u).to(device)
     estimate = model(torch.addcmul(clean, sigma.unsqueeze(1), noise.to(device)), sigma, context)
     _, c_out, _ = model.preconditioning(sigma.unsqueeze(1))
     return ((estimate - clean).square().sum(1) / c_out.square().sum(1)).mean()
 
 
-class _Fitting:
-    """Denoiser, optimizer and history, which are saved and restored together."""
+class _Fitting(Training):
+    """The learning rate falls as one cosine over all epochs; all of them are trained."""
 
-    def __init__(self, model: Denoiser, config: ScoreConfig, seed: int) -> None:
-        self.model, self.config, self.seed = model, config, seed
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.history = DenoisingHistory()
-        self.best = self._weights()
+    section = "score"
+    model: Denoiser
+    config: ScoreConfig
 
-    def over(self) -> bool:
-        return self.history.finished or len(self.history.epochs) >= self.config.epochs
-
-    def epoch(self, train: Windows, validation: Windows) -> None:
-        """Every training frame once, each with a noise level and noise of its own; then one validation."""
-        number, h = len(self.history.epochs), self.history
-        generator = generator_for(self.seed, "epoch", number)
+    def batches(self, train: Windows, generator: torch.Generator) -> Iterator[Segment]:
+        """Every training frame once."""
         order = torch.randperm(len(train), generator=generator)
         n_batches = ceil(len(order) / self.config.batch_size)
-        self.model.train()
-        losses = []
         for batch, segment in enumerate(train.batches(order, self.config.batch_size, reuse=True)):
-            self._set_learning_rate((number + batch / n_batches) / self.config.epochs)
-            losses.append(self._step(segment, generator))
-        self.model.eval()
-        held_out = validate(self.model, validation, self.seed)
-        h.epochs.append({"epoch": number + 1, "train": float(torch.stack(losses).mean()), "validation": held_out})
-        if held_out < h.best:
-            h.best, h.best_epoch, self.best = held_out, number + 1, self._weights()
+            done = (len(self.history.epochs) + batch / n_batches) / self.config.epochs
+            self.set_learning_rate(self.config.learning_rate * (1 + cos(pi * done)) / 2)
+            yield segment
 
-    def _set_learning_rate(self, done: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * (1 + cos(pi * done)) / 2
+    def loss(self, segment: Segment, generator: torch.Generator) -> Tensor:
+        """Each frame with a noise level and noise of its own."""
+        return _loss(self.model, segment, torch.rand(len(segment.context), generator=generator), generator)
 
-    def _step(self, segment: Segment, generator: torch.Generator) -> Tensor:
-        loss = _loss(self.model, segment, torch.rand(len(segment.context), generator=generator), generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise NumericalError(
-                f"denoiser: loss {loss.item():.3g}, gradient norm {norm.item():.3g}: lower score.learning_rate"
-            )
-        self.optimizer.step()
-        return loss.detach()
+    def validate(self, windows: Windows) -> float:
+        return validate(self.model, windows, self.seed)
 
-    def line(self) -> str:
-        last = self.history.epochs[-1]
-        losses = f"train {last['train']:.3f} validation {last['validation']:.3f}"
-        return f"epoch {last['epoch']}/{self.config.epochs} {losses}"
-
-    def finish(self, path: Path | None) -> None:
-        """Take the best weights; the file then holds them alone."""
-        self.model.load_state_dict(self.best)
-        self.model.eval()
-        if not self.history.finished:
-            self.history.finished = True
-            if path is not None:
-                self.save(path)
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-
-    def _note(self) -> dict[str, object]:
-        config = self.config.model_dump(mode="json")
-        return {"history": vars(self.history), "score": config, "seed": self.seed, "model": describe(self.model)}
-
-    def save(self, path: Path) -> None:
-        """The best weights, and until the end what is needed to go on."""
-        parts = {"best": self.best}
-        if not self.history.finished:
-            parts["model"] = self.model.state_dict()
-            parts["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
-        tensors = {f"{part}.{k}": v for part, some in parts.items() for k, v in some.items()}
-        checkpoint.save(path, tensors, self._note())
-
-    def restore(self, path: Path) -> None:
-        """Go on from a saved state."""
-        tensors, note = checkpoint.load(path)
-        mine = self._note()
-        if any(note.get(key) != mine[key] for key in ("score", "seed", "model")):
-            raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
-        best = prefixed(tensors, "best.")
-        if any(k in best and not torch.equal(best[k], self.best[k].cpu()) for k in STANDARDISATION):
-            raise UsageError(f"checkpoint {path}: of other latents: use --overwrite or another --out")
-        try:
-            self._take(tensors, DenoisingHistory(**note["history"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            # Ours once, but a part is gone or has another shape.
-            raise checkpoint.damaged(path, str(error).splitlines()[-1].strip()) from None
-
-    def _take(self, tensors: dict[str, Tensor], history: DenoisingHistory) -> None:
-        self.history, self.best = history, prefixed(tensors, "best.")
-        self.model.load_state_dict(self.best)
-        if history.finished:
-            return
-        self.model.load_state_dict(prefixed(tensors, "model."))
-        checkpoint.restore_optimizer(self.optimizer, prefixed(tensors, "optimizer."))
+    def describe(self) -> dict[str, Any]:
+        return describe(self.model)
