@@ -9,6 +9,7 @@ from audio_engram.experiments.factorisation import factorisation
 from audio_engram.experiments.injection import injection
 from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.magnitude import magnitude
+from audio_engram.experiments.memory import memory
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
 from audio_engram.experiments.representation import check_codecs, representation
@@ -27,6 +28,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "structure": structure,
     "archetypes": archetypes,
     "stability": stability,
+    "memory": memory,
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "factorisation",
     "injection",
     "magnitude",
+    "memory",
     "predictability",
     "representation",
     "smoothing",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
+from audio_engram.dynamics.prototypes import check_size
 from audio_engram.experiments.magnitude import CLEAN_LAG
 from audio_engram.experiments.trajectories import stretch_frames
 from audio_engram.regimes import regime
@@ -18,14 +19,24 @@ def check_lengths(run: Run) -> None:
 
     Raises:
         DataError: naming the setting to lower.
-        UsageError: for a training regime that does not exist.
+        UsageError: for a training regime that does not exist, or a memory larger than the training split.
     """
-    if "stability" in run.config.experiments.names:
+    if {"stability", "memory"} & set(run.config.experiments.names):
         for split in ("train", "test"):
             run.check_length(split, stretch_frames(run), "experiments.stretch_seconds")
     for setting, steps, splits in needs(run.config):
         for split in splits:
             run.check_length(split, steps, setting)
+    if has_memory(run.config):
+        available = len(run.windows("train", 1).with_valid_target())
+        check_size(run.config.model.memory.prototypes, available, "model.memory.prototypes")
+
+
+def has_memory(config: Config) -> bool:
+    """Whether any model of the configured experiments has prototypes."""
+    names = config.experiments.names
+    regimes = [regime(name) for name in config.experiments.regimes] if "stability" in names else []
+    return config.model.memory.on or "memory" in names or any(one.memory for one in regimes)
 
 
 def _unrolls(config: Config) -> list[int]:
@@ -45,7 +56,9 @@ def needs(config: Config) -> Iterator[Need]:
         yield "experiment archetypes", 1, SPLITS
     if "structure" in names:
         yield "experiments.structure_lags", max(settings.structure_lags), ("train", "test")
-    if names & {"factorisation", "injection"}:
+    if "memory" in names:
+        yield "experiment memory", 1, SPLITS
+    if names & {"factorisation", "injection", "memory"}:
         yield "experiments.steps", settings.steps, ("validation", "test") if "factorisation" in names else ("test",)
     if "factorisation" in names:
         yield "experiments.ceiling_lags", max(settings.ceiling_lags), SPLITS
