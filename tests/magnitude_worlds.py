@@ -11,20 +11,24 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
 from toys import make_frames
 
-DIM, NOISE = 4, 0.1
+DIM, NOISE, FAR = 4, 0.1, 2.0
 STEPS = 24
 
 
 def walk_of(n, seed, told):
     """log m_t = first coordinate of the next direction + half of the second of the one before + noise, or noise of as
-    large a spread."""
+    large a spread. Directions are uniform, but point inward where the walk is far out."""
     generator = torch.Generator().manual_seed(seed)
-    u = torch.nn.functional.normalize(torch.randn(n, DIM, generator=generator), dim=1)
+    drawn = torch.nn.functional.normalize(torch.randn(n + 2, DIM, generator=generator), dim=1)
     noise = torch.randn(n, generator=generator)
-    after, before = torch.zeros(n), torch.zeros(n)
-    after[:-1], before[1:] = u[1:, 0], u[:-1, 1]
-    log_m = after + 0.5 * before + NOISE * noise if told else sqrt(1.25 / DIM + NOISE**2) * noise
-    return (log_m.exp().unsqueeze(1) * u).cumsum(0)
+    u, z, frames = [drawn[0], drawn[1]], torch.zeros(DIM), []
+    for t in range(n):
+        outward = float(z.norm()) > FAR and float(z @ drawn[t + 2]) > 0
+        u.append(-drawn[t + 2] if outward else drawn[t + 2])
+        log_m = u[t + 2][0] + 0.5 * u[t][1] + NOISE * noise[t] if told else sqrt(1.25 / DIM + NOISE**2) * noise[t]
+        z = z + log_m.exp() * u[t + 1]
+        frames.append(z)
+    return torch.stack(frames)
 
 
 def windows_of(told, n=400):

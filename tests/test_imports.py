@@ -23,7 +23,7 @@ RANKS = (
     ("data",),
     ("training_loop", "dynamics", "score"),
     ("forcing", "rollout"),
-    ("adversary", "estimators", "losses", "train"),
+    ("adversary", "estimators", "losses", "train", "two_stage"),
     (
         *("metrics", "pitch", "acoustics", "seeding", "clustering", "breathing", "archetypes", "membership"),
         *("numbers", "statistics", "measurements", "decision", "tree", "archetype_map", "clips"),
