@@ -248,3 +248,10 @@ def test_written_and_read_again(tmp_path):
     text = str(decision)
     for piece in (decision.headline, decision.advice, "Warning: a warning", "predictability says pass"):
         assert piece in text
+
+
+def test_what_is_synthetic_scores_no_hypothesis():
+    found = [representation("pass")]
+    (scored,) = (p for p in decide(found).priors if p.outcome is not None)
+    assert scored.brier == pytest.approx(0.35**2)
+    assert all(p.outcome is None and p.brier is None for p in decide(found, synthetic=True).priors)

@@ -74,7 +74,7 @@ def climb(run: Run, command: str = "") -> Decision:
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):
         warnings += listen(run)
-    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)))
+    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)), run.store.manifest.synthetic)
     decision.write(run.folder / "decision.json")
     facts = provenance(run, stages.seconds, command)
     publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")

@@ -59,8 +59,11 @@ GAPS = {
 }
 
 
-def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
-    """Follow the tree with the findings at hand; a question no experiment has answered stays open."""
+def decide(findings: list[Finding], warnings: tuple[str, ...] = (), synthetic: bool = False) -> Decision:
+    """Follow the tree with the findings at hand; a question no experiment has answered stays open.
+
+    Hypotheses are of recorded speech: what is `synthetic` neither confirms nor refutes them.
+    """
     by_metric = {f.criterion.experiment + "/" + f.criterion.metric: f for f in findings}
     predictable = next((f for f in findings if f.criterion.experiment == "predictability"), None)
     stability = by_metric.get("factorisation/state_error_difference")
@@ -70,7 +73,7 @@ def decide(findings: list[Finding], warnings: tuple[str, ...] = ()) -> Decision:
         advice=_advice(predictable, stability) if asked else NOT_ASKED,
         path=(_turn_predictable(predictable), _turn_stability(stability)) if asked else (),
         findings=tuple(findings),
-        priors=tuple(_score(*item, findings) for item in PRIORS.items()),
+        priors=tuple(_score(*item, [] if synthetic else findings) for item in PRIORS.items()),
         warnings=warnings,
     )
 

@@ -184,6 +184,8 @@ def test_validation_numbers_stay_out_of_the_figures() -> None:
 
 def test_unknown_words_stay_readable() -> None:
     assert words.metric("a_metric_of_the_future").label == "a metric of the future"
+    assert words.metric("found_k_analytic").label == "K found, analytic"
+    assert words.metric("frechet_latents_ratio").unit == "times real"
     assert words.model("vmf - mdn") == "vMF × log-normal − MDN"
     assert words.series("x", "half_speed") == "x, half speed"
     assert all(words.metric(part).meaning for part in words.PARTS)

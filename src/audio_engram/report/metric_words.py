@@ -33,7 +33,6 @@ METRICS = {
     "delta_nll_excess": Metric(
         "ΔNLL excess", "nats/frame", "NLL minus that of the best trivial baseline; the verdict rests on it."
     ),
-    "delta_nll_analytic": Metric("ΔNLL, analytic", "nats/frame", "What the known truth of a world allows."),
     "exploded_share": Metric("exploded frames", "share", "Share of frames above the baseline plus 100 nats."),
     "bits_per_dim": Metric("bits/dim", "bits", "Density of the raw increments, per dimension."),
     "nats_per_dim": Metric("nats/dim", "nats", "ΔNLL divided by the number of dimensions."),
@@ -46,7 +45,6 @@ METRICS = {
     "direction_cosine_standardised": Metric(
         "direction cosine, standardised", "", "The same where every dimension has unit variance."
     ),
-    "direction_cosine_analytic": Metric("direction cosine, analytic", "", "The known truth of a world."),
     "ceiling_direction_cosine": Metric(
         "ceiling of the direction cosine", "", "Reached by E[δ] of a predictor trained directly at that distance."
     ),
@@ -70,6 +68,26 @@ METRICS = {
         "state error / training mean", "", "Below 1: closer to the truth than the mean of the training data."
     ),
     "state_error_difference": Metric("difference of state errors", "", "Negative: the first model is closer."),
+    "parameters": Metric("parameters", "", "Numbers that training changes.", whole=True),
+    "delta_nll_difference": Metric("difference in NLL", "nats/frame", "Negative: the first model is better."),
+    "delta_nll_rollout": Metric(
+        "ΔNLL in rollout", "nats/frame", "Mean over steps 2 to the last of a rollout that is given no true frame."
+    ),
+    "delta_nll_rollout_difference": Metric(
+        "difference in NLL in rollout", "nats/frame", "Negative: the first model is better."
+    ),
+    "prototypes_in_use": Metric("prototypes in use", "", "Exp of the entropy of how often each is read."),
+    "prototypes_at_once": Metric("prototypes at once", "", "Exp of the mean entropy of what one context reads."),
+    "prototypes_apart": Metric(
+        "read elsewhere", "share", "What held-out speakers read of other prototypes than training speakers."
+    ),
+    "prototype_gate": Metric("gate", "", "The memory's part in the direction, 0 to 1."),
+    "frechet_latents_times": Metric(
+        "times as far, latents", "", "Fréchet distance to real stretches over the second's: below 1 it is nearer."
+    ),
+    "frechet_increments_times": Metric(
+        "times as far, increments", "", "Fréchet distance to real stretches over the second's: below 1 it is nearer."
+    ),
     "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
     "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
     "dynamics_per_second": Metric(

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from audio_engram.report.manifold_words import MANIFOLD
+from audio_engram.regimes import MEMORIES
 from audio_engram.report.metric_words import METRICS, Metric
 
 
@@ -32,6 +34,10 @@ MODELS = {
     "magnitude": "magnitude head",
     "magnitude_utterance": "head + utterance features",
     "codec": "codec",
+    "residual-memory": "residual memory",
+    **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
+    **{f"towards-mean-{strength}": f"towards the mean, {strength} a step" for strength in (0.1, 0.3)},
+    **{name: one.words for name, one in MEMORIES.items()},
 }
 
 DATA = {
@@ -115,7 +121,14 @@ EXPERIMENTS = {
         "and increments to a random frame of the same utterance. Only what lies beyond both is an archetype.",
     ),
     "sampling": Experiment("Sampling", "Does training on samples keep the magnitude?", ""),
-    "memory": Experiment("Memory", "Does memory as a basis help?", ""),
+    "memory": Experiment(
+        "Memory",
+        "Does memory as a basis help?",
+        "Prototypes help if they are better than everything that has as many parameters and is no memory: prototypes "
+        "under keys that lead elsewhere in every context, random ones, copies of one, a further layer. All have the "
+        "same training and see the same examples in the same order. Directions alone start from prototypes, so that "
+        "other roles have no random ones. An anchor is held against a pull towards the training mean, as strong.",
+    ),
     "correction": Experiment("Score correction", "Does score correction help?", ""),
     "two_stage": Experiment("Two stages", "Can magnitudes be filled in afterwards?", ""),
 }
@@ -173,7 +186,10 @@ GLOSSARY = (
 
 def metric(name: str) -> Metric:
     """The words for a metric; an unknown one keeps its own name."""
-    return METRICS.get(name, Metric(name.replace("_", " "), "", ""))
+    base, analytic, _ = name.rpartition("_analytic")
+    if analytic and base in METRICS:
+        return METRICS[base]._replace(label=f"{METRICS[base].label}, analytic", meaning="The known truth of a world.")
+    return METRICS.get(name) or MANIFOLD.get(name) or Metric(name.replace("_", " "), "", "")
 
 
 def model(name: str) -> str:
