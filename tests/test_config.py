@@ -48,6 +48,7 @@ from audio_engram.seeds import generator_for, seed_for
         ("codec.options.x=inf", r"codec\.options\.x"),
         ("seed=" + "9" * 5000, r"seed = '9{5000}'"),
         ("seed=" + "[" * 5000, r"seed = '\[{5000}'"),
+        ("score.sigma_min=2.0", r"score = .*sigma_min is larger than sigma_max"),
         ("data.corpus=folder:\udcff", r"corpus = .folder:.udcff.* is not named in UTF-8: rename it"),
     ],
 )
@@ -76,9 +77,16 @@ def test_wrong_settings_are_one_clear_line(setting, message):
         "experiments.lags=[1, 1]",
         "experiments.names=['magnitude', 'magnitude']",
         "experiments.names=[]",
+        "experiments.sampling_regimes=[]",
+        "experiments.correction.levels=[]",
+        "experiments.correction.levels=[0.0]",
+        "experiments.correction.step_sizes=[-0.1]",
+        "experiments.correction.steps=[0]",
+        "experiments.correction.steps=[4, 4]",
+        "score.sigma_min=0.0",
     ],
 )
-def test_lags_that_no_experiment_can_use_are_refused(setting):
+def test_values_that_no_experiment_can_use_are_refused(setting):
     with pytest.raises(UsageError, match=setting.partition("=")[0]):
         read_config(settings=(setting,))
 

@@ -59,6 +59,16 @@ def test_a_run_of_another_version_is_named(begun: Config, capsys: pytest.Capture
     assert "out: holds a run of another version (" in capsys.readouterr().err
 
 
+def test_a_run_from_before_there_was_a_section_goes_on(begun: Config) -> None:
+    path = Path("out/config.toml")
+    before, score, after = path.read_text().partition("[score]")
+    assert score
+    path.write_text(before + after[after.index("[experiments]") :])
+    assert cli.main(["encode", "--resume", "--out", "out"]) == 0
+    assert cli.main([*BEGUN, "--overwrite"]) == 0
+    assert written() == begun
+
+
 def test_the_remedy_for_an_unfinished_run_works(begun: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "out"]) != 0
     assert "engram run --resume --out out" in capsys.readouterr().err

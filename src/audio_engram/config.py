@@ -10,15 +10,9 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer
 
 from audio_engram.errors import UsageError
-from audio_engram.sections import MemoryConfig, Section
+from audio_engram.sections import CorrectionConfig, MemoryConfig, ScoreConfig, Section, distinct
 
 Option = str | int | float | bool
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("the same value stands twice")
-    return values
 
 
 def _with_one(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -48,13 +42,13 @@ def _rate(value: float) -> float:
 Odd = Annotated[int, AfterValidator(_odd)]
 Components = Annotated[float, AfterValidator(_whole_or_share)]
 Rate = Annotated[float, AfterValidator(_rate)]
-Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
-Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_distinct)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
-Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_distinct)]
+Names = Annotated[tuple[str, ...], AfterValidator(distinct)]
+Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(distinct)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(distinct)]
+Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
-Roles = Annotated[tuple[Literal["blend", "alone", "concentration", "magnitude"], ...], AfterValidator(_distinct)]
-Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_distinct)]
+Roles = Annotated[tuple[Literal["blend", "alone", "concentration", "magnitude"], ...], AfterValidator(distinct)]
+Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(distinct)]
 
 
 class CodecConfig(Section):
@@ -177,6 +171,10 @@ class ExperimentConfig(Section):
     memories: Roles = Field(
         ("blend", "concentration", "magnitude"), min_length=1, description="what prototypes are tried for"
     )
+    sampling_regimes: Names = Field(
+        ("mdn-mean", "mdn-sampled", "vmf-mean", "vmf-sampled"), min_length=1, description="trainings on own states"
+    )
+    correction: CorrectionConfig = CorrectionConfig()
     horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), min_length=1, description="how far sampled rollouts go [s]")
     stretch_seconds: float = Field(5.0, gt=0, description="stretches of rollouts that are held against real ones")
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
@@ -192,6 +190,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    score: ScoreConfig = ScoreConfig()
     experiments: ExperimentConfig = ExperimentConfig()
 
     def toml(self) -> str:
@@ -274,7 +273,10 @@ def _explain(error: ValidationError) -> str:
         return f"{key} = {problem['input']!r}: {problem['msg']}"
     known = _known_keys(Config, "")
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    near = near or [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    same = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    # Right but for its section: more likely the first one's than that of the section whose name is most alike.
+    mistaken = "." in key and key.partition(".")[0] not in Config.model_fields
+    near = same if not near or (near[0] in same and not mistaken) else near
     hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
     return f"{key}: no such key: {hint}"
 

@@ -23,6 +23,13 @@ class Corrector(Protocol):
 
 
 @runtime_checkable
+class Draws(Protocol):
+    """What draws random numbers, as some correctors do."""
+
+    generator: torch.Generator
+
+
+@runtime_checkable
 class Forward(Protocol):
     """What a rollout asks of a model."""
 
@@ -144,6 +151,8 @@ def _check(mask: Tensor, truth: Tensor | None, options: RolloutOptions) -> None:
     steps = mask.shape[1]
     if options.step == "sample" and options.checkpoint_steps:
         raise ValueError("checkpoint_steps would draw each sample twice, differently: sample without it")
+    if isinstance(options.corrector, Draws) and options.checkpoint_steps:
+        raise ValueError("checkpoint_steps would let the corrector draw twice, differently: correct without it")
     if truth is None and bool(mask.any()):
         raise ValueError("the mask feeds back true frames but there is no truth: pass truth or free_running(S)")
     if truth is not None and truth.shape[1] != steps:

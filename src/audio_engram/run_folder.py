@@ -10,6 +10,8 @@ from audio_engram.errors import UsageError
 CONFIG = "config.toml"
 FOLDERS = ("latents", "checkpoints", "outcomes", "audio", "prototypes")
 PART_FOLDERS = ("parts/*-of-*", "parts/logs", "parts")
+SECTIONS = {"codec", "data", "model", "train", "experiments"}
+"""What the configuration of a run of any version has."""
 STORES = ("latents", "parts/*-of-*", "representations/latents-*")
 BELOW = "representations"
 WRITTEN = (
@@ -136,8 +138,7 @@ def is_run(folder: Path) -> bool:
         values = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return False
-    sections = {name for name, value in Config().model_dump().items() if isinstance(value, dict)}
-    return {name for name, value in values.items() if isinstance(value, dict)} >= sections
+    return {name for name, value in values.items() if isinstance(value, dict)} >= SECTIONS
 
 
 def _refuse_foreign(folder: Path) -> None:

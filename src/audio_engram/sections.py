@@ -1,8 +1,19 @@
 """What all sections of the configuration have in common, and the sections that are parts of others."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Raises: ValueError if a value stands twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("the same value stands twice")
+    return values
+
+
+Sizes = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct), Field(min_length=1)]
+Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(distinct), Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -61,3 +72,16 @@ class ScoreConfig(Section):
         if self.sigma_min > self.sigma_max:
             raise ValueError("sigma_min is larger than sigma_max")
         return self
+
+
+class CorrectionConfig(Section):
+    """The correctors that are tried on the rollouts of one model: every combination.
+
+    Tweedie has a noise level and nothing else. Langevin makes so many steps of so many squares of the noise level.
+    """
+
+    regime: str = Field("mdn", description="the training whose rollouts are corrected")
+    levels: Sizes = Field((0.1, 0.3), description="noise levels, in standard deviations of the latents")
+    step_sizes: Sizes = Field((0.1, 0.5), description="of Langevin, in squares of the noise level")
+    steps: Numbers = Field((1, 4), description="of Langevin, after each step of the rollout")
+    seconds: float = Field(20.0, gt=0, description="length of the sampled rollouts, of which the end is judged [s]")

@@ -9,7 +9,7 @@ from worlds_of_score import SMALL, Gaussian, Mixture, isotropic, noisy_frames
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.errors import UsageError
 from audio_engram.forcing import free_running, injection, teacher_forcing
-from audio_engram.rollout import Corrector, RolloutOptions, rollout
+from audio_engram.rollout import Corrector, RolloutOptions, _check, rollout
 from audio_engram.score.correction import Langevin, Tweedie, broken_step, score
 from audio_engram.score.denoiser import Denoiser
 from toys import small_model
@@ -212,6 +212,17 @@ def test_a_state_that_is_not_finite_passes_through_and_disturbs_no_other_row(bad
         torch.testing.assert_close(one.latents[[0, 2]], other.latents[[0, 2]], rtol=1e-12, atol=1e-12)
         if bad != 1e200:
             assert not other.latents[1].isfinite().all(1).any()
+
+
+def test_steps_that_would_be_computed_twice_take_no_corrector_that_draws():
+    context, truth = run_of_frames()
+    for corrector, twice in ((Langevin(oblique(), 0.5, 0.01, 2, generator()), True), (Tweedie(oblique(), 0.5), False)):
+        options = RolloutOptions(corrector=corrector, checkpoint_steps=True)
+        if twice:
+            with pytest.raises(ValueError, match="correct without it"):
+                rollout(standing, context, free_running(S), truth, options)
+        else:
+            _check(free_running(S), truth, options)
 
 
 def test_langevin_steps_beyond_stability_are_a_measurement():
