@@ -124,6 +124,27 @@ def _magnitude(records: Measurements) -> list[Table]:
     return tables.across(records, metrics, "R² of the log-magnitude. Above zero beats a constant.")
 
 
+MEMORY = (
+    (
+        ("parameters", "delta_nll", "delta_nll_rollout", "frechet_latents_ratio", "magnitude_p50_ratio"),
+        "Memories, their placebos, and correctors of the model without a memory. Ratios are those of sampled rollouts "
+        "to real stretches: 1 for the same.",
+    ),
+    (
+        ("delta_nll_difference", "delta_nll_rollout_difference", "state_error_difference", "frechet_latents_times"),
+        "The first model less the second, on the same frames. Negative is better, and below 1 for distances.",
+    ),
+    (
+        ("prototypes_in_use", "prototypes_at_once", "prototypes_apart", "prototype_gate"),
+        "What held-out contexts read.",
+    ),
+)
+
+
+def _memory(records: Measurements) -> list[Table]:
+    return [table for metrics, caption in MEMORY for table in tables.by_model(records, metrics, caption)]
+
+
 def _generic(records: Measurements) -> list[Table]:
     """Experiments without figures of their own show their measurements as they are."""
     if not len(records):
@@ -149,5 +170,6 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     ),
     "structure": structure_tables,
     "archetypes": archetype_tables,
+    "memory": _memory,
     "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
 }

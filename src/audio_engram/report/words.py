@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from audio_engram.report.manifold_words import MANIFOLD
 from audio_engram.regimes import MEMORIES
+from audio_engram.report.manifold_words import MANIFOLD
 from audio_engram.report.metric_words import METRICS, Metric
 
 
