@@ -16,6 +16,7 @@ from audio_engram.experiments.representation import check_codecs, representation
 from audio_engram.experiments.smoothing import smoothing
 from audio_engram.experiments.stability import stability
 from audio_engram.experiments.structure import structure
+from audio_engram.experiments.two_stage import two_stage
 from audio_engram.runs import Run
 
 EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
@@ -29,6 +30,7 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "archetypes": archetypes,
     "stability": stability,
     "memory": memory,
+    "two_stage": two_stage,
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "smoothing",
     "stability",
     "structure",
+    "two_stage",
 ]
 
 

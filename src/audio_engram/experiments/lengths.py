@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
 from audio_engram.dynamics.prototypes import check_size
+from audio_engram.errors import UsageError
 from audio_engram.experiments.magnitude import CLEAN_LAG
 from audio_engram.experiments.trajectories import stretch_frames
 from audio_engram.regimes import regime
 from audio_engram.runs import Run
 
+ROLLED = {"stability", "memory", "two_stage"}
 Need = tuple[str, int, tuple[str, ...]]
 """Where it is configured, the steps, and the splits that must have them."""
 
@@ -21,15 +23,33 @@ def check_lengths(run: Run) -> None:
         DataError: naming the setting to lower.
         UsageError: for a training regime that does not exist, or a memory larger than the training split.
     """
-    if {"stability", "memory"} & set(run.config.experiments.names):
-        for split in ("train", "test"):
-            run.check_length(split, stretch_frames(run), "experiments.stretch_seconds")
+    _check_rollouts(run)
     for setting, steps, splits in needs(run.config):
         for split in splits:
             run.check_length(split, steps, setting)
     if has_memory(run.config):
         available = len(run.windows("train", 1).with_valid_target())
         check_size(run.config.model.memory.prototypes, available, "model.memory.prototypes")
+
+
+def _check_rollouts(run: Run) -> None:
+    """What experiments ask that hold sampled rollouts against real stretches."""
+    names = set(run.config.experiments.names)
+    if not names & ROLLED:
+        return
+    stretch = stretch_frames(run)
+    for split in ("train", "test"):
+        run.check_length(split, stretch, "experiments.stretch_seconds")
+    far = max(run.config.experiments.horizons) * run.codec.frame_rate
+    if names & {"stability", "two_stage"} and round(far) < stretch:
+        raise UsageError(
+            f"experiments.horizons: none reaches a stretch of {stretch / run.codec.frame_rate:.3g} s: "
+            "go further, or lower experiments.stretch_seconds"
+        )
+    if "two_stage" in names:
+        run.check_length("validation", stretch, "experiments.stretch_seconds")
+        if run.config.model.context < 2:
+            raise UsageError("experiment two_stage: model.context = 1: holds no direction: use 2 or more")
 
 
 def has_memory(config: Config) -> bool:

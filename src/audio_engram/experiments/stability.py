@@ -5,17 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audio_engram.against_real import Figure
 from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
+from audio_engram.experiments.stretches import figures, horizons, lived, stretches
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
 from audio_engram.runs import Run
 from audio_engram.statistics import Interval
-from audio_engram.survival import CAUSES, finite_frames, survival
+from audio_engram.survival import survival
 
 JUDGED_AT = 20.0  # seconds
 CRITERION = Criterion(
@@ -40,8 +40,7 @@ def stability(run: Run) -> Outcome:
     outcome = Outcome()
     regimes = [regime(name) for name in run.config.experiments.regimes]
     some = find_trajectories(run)
-    horizons = [round(seconds * run.codec.frame_rate) for seconds in run.config.experiments.horizons]
-    outcome.measurements += _references(some, horizons)
+    outcome.measurements += _references(some)
     excess = {one.name: _above_trivial(run, one) for one in regimes}
     plain = {one.name: excess[one.name] for one in regimes if not one.train}
     best = min(plain.values(), key=lambda nats: float(nats.mean()), default=None)
@@ -50,30 +49,27 @@ def stability(run: Run) -> Outcome:
     judged = []
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
-        rolled = some.sampled(run.trained(one), max(horizons), one.name)
-        judged.append(_Judged(some, one, rolled, horizons, (excess[one.name], best)))
+        rolled = some.sampled(run.trained(one), max(horizons(some)), one.name)
+        judged.append(_Judged(some, one, rolled, (excess[one.name], best)))
         outcome.measurements += judged[-1].measurements
     outcome.findings.append(_judge(judged))
     return outcome
 
 
-def _references(some: Trajectories, horizons: list[int]) -> list[Measurement]:
+def _references(some: Trajectories) -> list[Measurement]:
     """Real utterances, real halves and the anchors, by the same figures."""
-    run, found = some.run, []
+    run, found, ends = some.run, [], horizons(some)
     for name, latents in some.anchors(run.model("mdn")).items():
-        figures = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
-        found += _ratios(run, figures, name, some.real.shape[1])
+        compared = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
+        step = some.real.shape[1]
+        found += [_record(run, name, f"{metric}_ratio", one.ratio, step) for metric, one in compared.items()]
         if name == "teacher-forced":
-            halves = {metric: figure.halves for metric, figure in figures.items()}
-            found += [_record(run, "real halves", f"{m}_ratio", i, some.real.shape[1]) for m, i in halves.items()]
+            halves = {metric: one.halves for metric, one in compared.items()}
+            found += [_record(run, "real halves", f"{metric}_ratio", i, step) for metric, i in halves.items()]
     lengths = torch.tensor([len(z) for z in some.whole])
     padded = torch.nn.utils.rnn.pad_sequence(some.whole, batch_first=True)
-    lived = survival(some.manifold.range.diverge(padded, lengths), torch.tensor(horizons).double(), some.bootstrap)
-    return found + [_record(run, "real", "survival", i, h) for h, i in zip(horizons, lived, strict=True)]
-
-
-def _ratios(run: Run, figures: dict[str, Figure], model: str, step: int) -> list[Measurement]:
-    return [_record(run, model, f"{name}_ratio", figure.ratio, step) for name, figure in figures.items()]
+    shares = survival(some.manifold.range.diverge(padded, lengths), torch.tensor(ends).double(), some.bootstrap)
+    return found + [_record(run, "real", "survival", i, end) for end, i in zip(ends, shares, strict=True)]
 
 
 def _record(run: Run, model: str, metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:
@@ -96,36 +92,11 @@ class _Judged:
         some: Trajectories,
         regime: Regime,
         rolled: Tensor,
-        horizons: list[int],
         excess: tuple[Tensor, Tensor | None],
     ) -> None:
-        self.some, self.regime, self.rolled, self.horizons, self.excess = some, regime, rolled, horizons, excess
-        self.measurements = [*self._distances(), *self._lived(), *self._likelihood()]
-
-    def _distances(self) -> list[Measurement]:
-        some, stretch, found = self.some, self.some.real.shape[1], []
-        for horizon in self.horizons:
-            if horizon >= stretch:
-                traits = some.manifold.traits(self.rolled[:, horizon - stretch : horizon])
-                figures = some.manifold.compare(traits, some.real_traits, some.bootstrap)
-                found += _ratios(some.run, figures, self.regime.name, horizon)
-        return found
-
-    def _lived(self) -> list[Measurement]:
-        some = self.some
-        divergence = some.manifold.range.diverge(self.rolled)
-        lived = survival(divergence, torch.tensor(self.horizons).double(), some.bootstrap)
-        found = [self._record("survival", i, h) for h, i in zip(self.horizons, lived, strict=True)]
-        for number, cause in enumerate(CAUSES[1:], start=1):
-            share = some.bootstrap.mean((divergence.cause == number).double())
-            found.append(self._record(f"diverged_{cause.replace(' ', '_')}", share, max(self.horizons)))
-        finite = finite_frames(self.rolled) == self.rolled.shape[1]
-        first = int(finite_frames(self.rolled).min()) + 1 if not bool(finite.all()) else 0
-        n = len(finite)
-        whole = Interval(float(finite.double().mean()), None, None, n, some.bootstrap.n_speakers)
-        step = Interval(float(first), None, None, n, some.bootstrap.n_speakers)
-        last = max(self.horizons)
-        return [*found, self._record("finite_share", whole, last), self._record("first_nonfinite_step", step, last)]
+        self.some, self.regime, self.excess = some, regime, excess
+        of = stretches(some, rolled)
+        self.measurements = [*figures(some, of, self._record), *lived(some, rolled, self._record), *self._likelihood()]
 
     def _likelihood(self) -> list[Measurement]:
         mine, best = self.excess
