@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy.stats import binomtest
 
-from audio_engram import calibration, cli
+from audio_engram import calibration, calibration_plan, cli
 from audio_engram.calibration import carry_out, plan_of, summary, wilson
 from audio_engram.calibration_plan import PLAN, Row
 from audio_engram.data.worlds import WORLDS, world
@@ -33,6 +33,19 @@ def keep(folder, row, seed, verdict, measurements=(), analytic=()):
 def test_wilson_is_scipys(passes, n):
     found = binomtest(passes, n).proportion_ci(method="wilson")
     assert wilson(passes, n) == pytest.approx((found.low, found.high))
+
+
+def test_what_should_pass_is_asked_less_often():
+    null, found = (Row("structure", "noise", null) for null in (True, False))
+    assert [null.seeds(n) for n in (1, 2, 9, 200)] == [1, 2, 9, 200]
+    assert [found.seeds(n) for n in (1, 2, 9, 200)] == [1, 2, 4, 50]
+
+
+def test_a_row_has_the_size_of_its_experiment_or_its_own():
+    assert Row("structure", "noise", True).size == (40, 4)
+    assert Row("archetypes", "noise", True).size == (24, 1)
+    assert Row("archetypes", "planes", True).size == (24, 4)
+    assert Row("injection", "noise", True).size == (24, 2)
 
 
 @pytest.mark.parametrize(("row", "n", "enough"), [(NULL, 72, False), (NULL, 73, True), (SOMETHING, 3, False)])
@@ -124,7 +137,7 @@ def test_magnitude_is_compared_at_the_lag_where_it_is_judged(tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_keeps_what_its_world_says_at_the_lag_where_it_is_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "SPEAKERS", 16)
+    monkeypatch.setattr(calibration_plan, "SPEAKERS", 16)
     monkeypatch.setattr("audio_engram.data.processes.World.frames", 60)
     monkeypatch.setitem(calibration.SETTINGS["train"], "epochs", 1)
     (tmp_path / "trials").mkdir()
@@ -139,7 +152,7 @@ def test_a_trial_keeps_what_its_world_says_at_the_lag_where_it_is_judged(tmp_pat
 
 @pytest.mark.slow
 def test_a_trial_is_kept_alone_and_is_the_same_from_the_same_seed(tmp_path, monkeypatch):
-    monkeypatch.setitem(calibration.OTHER_SIZES, "archetypes", (16, 3))
+    monkeypatch.setitem(calibration_plan.OTHER_SIZES, "archetypes", (16, 3))
     monkeypatch.setattr("audio_engram.data.processes.World.frames", 200)
     (tmp_path / "trials").mkdir()
     trial = Trial(Row("archetypes", "correlated", True), 3)

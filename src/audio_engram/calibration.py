@@ -16,7 +16,7 @@ import torch
 from scipy.stats import norm
 
 from audio_engram import trials
-from audio_engram.calibration_plan import JUDGED_AT, OTHER_SIZES, PLAN, SETTINGS, SPEAKERS, TRUTHS, UTTERANCES, Row
+from audio_engram.calibration_plan import JUDGED_AT, PLAN, SETTINGS, TRUTHS, Row
 from audio_engram.config import make_config
 from audio_engram.data.publish import publish_text
 from audio_engram.errors import UsageError
@@ -36,7 +36,7 @@ def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], p
     """
     claim(folder)
     with at_work(folder):
-        asked = [Trial(row, seed) for seed in range(seeds) for row in plan]
+        asked = [Trial(row, seed) for seed in range(seeds) for row in plan if seed < row.seeds(seeds)]
         todo = [trial for trial in asked if not is_done(folder, trial, log)]
         done = len(asked) - len(todo)
         log(f"calibrate: {done} of {len(asked)} trials are there")
@@ -65,7 +65,7 @@ def _end_with_parent() -> None:
 def carry_out(folder: Path, trial: Trial) -> None:
     """Run one experiment on one world in a folder that is thrown away, and keep what it measured and judged."""
     with TemporaryDirectory(prefix=f".{trial.name}.", suffix=".tmp", dir=folder / trials.FOLDER) as temporary:
-        speakers, utterances = OTHER_SIZES.get(trial.row.experiment, (SPEAKERS, UTTERANCES))
+        speakers, utterances = trial.row.size
         data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{speakers}"}
         run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
         assert run.world is not None
@@ -128,7 +128,7 @@ def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[
     """Verdicts and recovery of all rows."""
     passed, recovered = [], []
     for row in plan:
-        kept = [read_trial(folder, Trial(row, seed)) for seed in range(seeds)]
+        kept = [read_trial(folder, Trial(row, seed)) for seed in range(row.seeds(seeds))]
         # A world in which one of several findings of an experiment passes has fooled it.
         worst = ["pass" if any(f.verdict == "pass" for f in one.findings) else one.findings[0].verdict for one in kept]
         passed.append(Passed(row, {verdict: worst.count(verdict) for verdict in dict.fromkeys(worst)}))

@@ -6,8 +6,10 @@ from typing import Any
 from audio_engram.data.worlds import WORLDS
 
 SPEAKERS, UTTERANCES = 24, 2
-OTHER_SIZES = {"structure": (40, 4), "archetypes": (24, 1)}
-"""`structure` has 256 clusters of contexts, which need 100 frames each; the k-means of `archetypes` cost the most."""
+OTHER_SIZES = {"structure": (40, 4), "archetypes": (24, 1), "archetypes on planes": (24, 4)}
+"""`structure` has 256 clusters of contexts, which need 100 frames each; the k-means of `archetypes` cost the most, but
+a speaker must have several of the planes."""
+LEAST_SEEDS = 4
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
@@ -35,6 +37,16 @@ class Row:
     experiment: str
     world: str
     null: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Speakers, and utterances of each."""
+        usual = OTHER_SIZES.get(self.experiment, (SPEAKERS, UTTERANCES))
+        return OTHER_SIZES.get(f"{self.experiment} on {self.world}", usual)
+
+    def seeds(self, asked: int) -> int:
+        """How many seeds are drawn: fewer tell more than half from half than 5 % from never."""
+        return asked if self.null else min(asked, max(LEAST_SEEDS, asked // 4))
 
 
 PLAN = (
