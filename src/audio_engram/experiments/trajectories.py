@@ -12,7 +12,7 @@ from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.manifold import Manifold, ManifoldOptions, Traits
-from audio_engram.rollout import Corrector, Forward, RolloutOptions, rollout
+from audio_engram.rollout import Corrector, Forward, Rollout, RolloutOptions, rollout
 from audio_engram.runs import Run
 from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import SpeakerBootstrap
@@ -60,15 +60,20 @@ class Trajectories:
         self, model: Forward, steps: int, name: str, corrector: Corrector | None = None
     ) -> Float[Tensor, "B S D"]:
         """Free-running rollouts that draw every increment, a few trajectories at a time; one name, the same draws."""
+        return self.drawn(model, steps, name, corrector).latents
+
+    def drawn(self, model: Forward, steps: int, name: str, corrector: Corrector | None = None) -> Rollout:
+        """The same with the increments that were drawn."""
         device = self.run.device
         generator = torch.Generator(device).manual_seed(seed_for(self.run.config.seed, name))
         options = RolloutOptions("sample", corrector, generator)
         with torch.no_grad():
             parts = [
-                rollout(model, context.to(device), free_running(steps), options=options).latents.cpu()
+                rollout(model, context.to(device), free_running(steps), options=options)
                 for context in self.context.split(BATCH)
             ]
-        return torch.cat(parts)
+        latents, deltas = (torch.cat([getattr(part, k).cpu() for part in parts]) for k in ("latents", "deltas"))
+        return Rollout(latents, deltas, None)
 
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
@@ -91,8 +96,8 @@ class Trajectories:
         }
 
 
-def find_trajectories(run: Run) -> Trajectories:
-    """The longest held-out utterances, as many of each speaker; contexts are their first frames.
+def find_trajectories(run: Run, split: str = "test") -> Trajectories:
+    """The longest utterances of a split, as many of each speaker; contexts are their first frames.
 
     Raises:
         DataError: if fewer than two speakers have one that is long enough.
@@ -100,10 +105,10 @@ def find_trajectories(run: Run) -> Trajectories:
     settings, context = run.config.experiments, run.config.model.context
     stretch = stretch_frames(run)
     frames = run.frames()
-    chosen = _longest(frames, context + stretch, settings.trajectories)
+    chosen = _longest(frames, split, context + stretch, settings.trajectories)
     if len({speaker for speaker, _ in chosen}) < 2:
         raise DataError(
-            f"test split: no two speakers have {context + stretch} frames ({context} of context + {stretch} for "
+            f"{split} split: no two speakers have {context + stretch} frames ({context} of context + {stretch} for "
             "experiments.stretch_seconds): use longer audio, or lower it"
         )
     cut = [z[: context + stretch] for _, z in chosen]
@@ -123,12 +128,13 @@ def stretch_frames(run: Run) -> int:
     return max(least, round(run.config.experiments.stretch_seconds * rate))
 
 
-def _longest(frames: Frames, least: int, most: int) -> list[tuple[int, Tensor]]:
+def _longest(frames: Frames, split: str, least: int, most: int) -> list[tuple[int, Tensor]]:
     """Speaker and frames of utterances with at least so many frames: every speaker's longest, then second, ..."""
     of_speaker: dict[int, list[Tensor]] = {}
+    inside = frames.in_split(split)
     for place, z in enumerate(frames.z.split(frames.offsets.diff().tolist())):
         start = int(frames.offsets[place])
-        if len(z) >= least and bool(frames.in_split("test")[start]):
+        if len(z) >= least and bool(inside[start]):
             of_speaker.setdefault(int(frames.speaker[start]), []).append(z)
     ranked = [
         (rank, speaker, z)
