@@ -15,6 +15,7 @@ from audio_engram.experiments.trajectories import Trajectories, stretch_frames
 from audio_engram.experiments.two_stage import DIFFERENCE, two_stage, two_stages
 from audio_engram.measurements import Measurements
 from audio_engram.metrics import predictor, score
+from audio_engram.report.sections import _two_stage
 from audio_engram.runs import Run
 from audio_engram.two_stage import TwoStage, n_parameters
 
@@ -73,6 +74,13 @@ def test_everything_is_told_of_both(run, outcome):
     assert finding.measured == records.one(model=DIFFERENCE, metric="frechet_latents_times", step=steps[-1])
 
 
+def test_the_page_has_a_table_of_each_figure(outcome):
+    found = _two_stage(Measurements(outcome.measurements))
+    assert [len(table.rows) for table in found] == [3, 3, 3, 1, 1, 3, 2]
+    assert [row[0] for row in found[1].rows] == ["vMF × log-normal", "two stages", "second stage on true directions"]
+    assert found[3].rows[0][0] == "two stages − vMF × log-normal"
+
+
 def test_a_model_that_cannot_see_where_it_is_walks_away_from_noise(outcome):
     """Frames of noise stay near their mean, which only their place foretells."""
     (finding,) = outcome.findings
@@ -81,8 +89,9 @@ def test_a_model_that_cannot_see_where_it_is_walks_away_from_noise(outcome):
 
 
 def test_both_are_kept_and_as_large_as_one(run, outcome, tmp_path):
-    two = two_stages(run)
+    two, records = two_stages(run), Measurements(outcome.measurements)
     assert two.n_parameters == pytest.approx(n_parameters(run.model("vmf")), rel=0.05)
+    assert records.one(model="two_stage", metric="parameters").value == two.n_parameters
     names = {"two-stage-directions", "two-stage-magnitudes"}
     assert names <= set(run.histories)
     assert names <= {path.stem for path in (run.folder / "checkpoints").glob("*.safetensors")}

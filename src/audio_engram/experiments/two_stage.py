@@ -54,13 +54,15 @@ def two_stage(run: Run) -> Outcome:
     """
     outcome, some = Outcome(), find_trajectories(run)
     one, two = run.model(ONE), two_stages(run)
-    run.log(f"two_stage: {two.n_parameters:,} parameters in two stages, {n_parameters(one):,} in one")
     last = max(horizons(some))
     rolled = {ONE: some.sampled(one, last, ONE), TWO: _drawn(some, two, last)}
     of = {name: stretches(some, latents) for name, latents in rolled.items()}
     for name, latents in rolled.items():
         record = _Record(run, name)
         outcome.measurements += [*figures(some, of[name], record), *lived(some, latents, record)]
+    for name, n in ((ONE, n_parameters(one)), (TWO, two.n_parameters)):
+        known = Interval(float(n), None, None, 0, 0)
+        outcome.measurements.append(_Record(run, name, "teacher_forced")("parameters", known))
     outcome.measurements += _compared(some, of)
     outcome.measurements += figures(some, {some.real.shape[1]: _filled_in(some, two)}, _Record(run, TRUE_DIRECTIONS))
     outcome.measurements += _held_out(run, one, two)

@@ -145,6 +145,16 @@ def _memory(records: Measurements) -> list[Table]:
     return [table for metrics, caption in MEMORY for table in tables.by_model(records, metrics, caption)]
 
 
+def _two_stage(records: Measurements) -> list[Table]:
+    by_step = (
+        *("frechet_latents_ratio", "frechet_increments_ratio", "frechet_latents_times", "frechet_increments_times"),
+        *("magnitude_p50_ratio", "survival"),
+    )
+    whole = ("parameters", "magnitude_r2", "delta_nll_difference")
+    caption = "On held-out frames. R² of log magnitude is that of two stages once all directions are known."
+    return [*tables.by_model(records, whole, caption), *_by_step(*by_step)(records)]
+
+
 def _generic(records: Measurements) -> list[Table]:
     """Experiments without figures of their own show their measurements as they are."""
     if not len(records):
@@ -168,6 +178,7 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
         "state_error_difference",
         "first_nonfinite_step",
     ),
+    "two_stage": _two_stage,
     "structure": structure_tables,
     "archetypes": archetype_tables,
     "memory": _memory,

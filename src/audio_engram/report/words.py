@@ -26,6 +26,8 @@ MODELS = {
     "vmf_k16": "vMF, unrolled K = 16",
     "mdn_k32": "MDN, unrolled K = 32",
     "vmf_k32": "vMF, unrolled K = 32",
+    "coupled": "vMF, κ(m), two log-normals",
+    "coupled_k16": "the same, unrolled K = 16",
     "increment": "increment marginal",
     "state": "state marginal",
     "ar1": "diagonal AR(1)",
@@ -33,6 +35,8 @@ MODELS = {
     "ceiling": "ceiling (direct at that lag)",
     "magnitude": "magnitude head",
     "magnitude_utterance": "head + utterance features",
+    "two_stage": "two stages",
+    "two_stage_true_directions": "second stage on true directions",
     "codec": "codec",
     "residual-memory": "residual memory",
     **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
@@ -130,7 +134,14 @@ EXPERIMENTS = {
         "other roles have no random ones. An anchor is held against a pull towards the training mean, as strong.",
     ),
     "correction": Experiment("Score correction", "Does score correction help?", ""),
-    "two_stage": Experiment("Two stages", "Can magnitudes be filled in afterwards?", ""),
+    "two_stage": Experiment(
+        "Two stages",
+        "Can magnitudes be filled in afterwards?",
+        "The first stage draws directions from directions alone, the second all magnitudes at once, given all of "
+        "these and what the context says of the utterance. Increments are summed up from the last true frame, so that "
+        "nothing calls a rollout back that walks away: survival shows how far that goes. On true directions the second "
+        "stage is seen by itself. One model of direction and magnitude has as many parameters and the same training.",
+    ),
 }
 
 SOUNDS = {
