@@ -27,6 +27,8 @@ class Regime:
 
 NOISE = {"context_noise": 1.0}
 TIED = {"covariance": "semi-tied"}
+COUPLED = {"concentration": "coupled", "magnitude_components": 2}
+MEAN = {"step": "mean", "unroll": 16}
 SAMPLED = {"step": "sample", "unroll": 16}
 
 REGIMES = {
@@ -34,6 +36,7 @@ REGIMES = {
     for one in (
         Regime("mdn", "MDN", "mdn"),
         Regime("vmf", "vMF × log-normal", "vmf"),
+        Regime("vmf-coupled", "vMF × log-normals, κ(m)", "vmf", "vmf", COUPLED),
         Regime("mdn-tied", "MDN, semi-tied covariances", "mdn", "mdn", TIED),
         Regime("mdn-noise", "MDN, noise on contexts", "mdn", "mdn", train=NOISE),
         Regime("vmf-noise", "vMF × log-normal, noise on contexts", "vmf", "vmf", train=NOISE),
@@ -46,7 +49,7 @@ REGIMES = {
             TIED | {"backbone": "transformer"},
             NOISE,
         ),
-        Regime("mdn-mean", "MDN, unrolled on means", "mdn", "mdn", train={"step": "mean", "unroll": 16}, start="mdn"),
+        Regime("mdn-mean", "MDN, unrolled on means", "mdn", "mdn", train=MEAN, start="mdn"),
         Regime("mdn-sampled", "MDN, unrolled on samples", "mdn", "mdn-mean", train=SAMPLED, start="mdn"),
         Regime(
             *("mdn-reinforce", "MDN, unrolled on samples, REINFORCE", "mdn", "mdn-sampled"),
@@ -63,7 +66,8 @@ REGIMES = {
             train=SAMPLED | {"adversary": 1.0},
             start="mdn",
         ),
-        Regime("vmf-sampled", "vMF × log-normal, unrolled on samples", "vmf", "vmf", train=SAMPLED, start="vmf"),
+        Regime("vmf-mean", "vMF × log-normal, unrolled on means", "vmf", "vmf", train=MEAN, start="vmf"),
+        Regime("vmf-sampled", "vMF × log-normal, unrolled on samples", "vmf", "vmf-mean", train=SAMPLED, start="vmf"),
     )
 }
 
@@ -99,9 +103,9 @@ def memory_regime(role: str, placebo: str = "none") -> Regime:
 MEMORIES = {one.name: one for role in ROLES for one in map(partial(memory_regime, role), ("none", *placebos(role)))}
 
 
-def regime(name: str) -> Regime:
-    """Raises: UsageError for one that does not exist."""
+def regime(name: str, setting: str = "experiments.regimes") -> Regime:
+    """Raises: UsageError for one that does not exist, with the setting that names it."""
     if name not in REGIMES and name not in MEMORIES:
         known = f"{', '.join(REGIMES)}, or memory-{'|'.join(ROLES)}, followed by -{'|'.join(PLACEBOS)} for a placebo"
-        raise UsageError(f"experiments.regimes: {name}: no such regime: use {known}")
+        raise UsageError(f"{setting}: {name}: no such regime: use {known}")
     return MEMORIES[name] if name in MEMORIES else REGIMES[name]

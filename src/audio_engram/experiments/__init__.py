@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from audio_engram.errors import UsageError
 from audio_engram.experiments.archetypes import archetypes
+from audio_engram.experiments.correction import correction
 from audio_engram.experiments.factorisation import factorisation
 from audio_engram.experiments.injection import injection
 from audio_engram.experiments.lengths import check_lengths
@@ -13,6 +14,7 @@ from audio_engram.experiments.memory import memory
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
 from audio_engram.experiments.representation import check_codecs, representation
+from audio_engram.experiments.sampling import sampling
 from audio_engram.experiments.smoothing import smoothing
 from audio_engram.experiments.stability import stability
 from audio_engram.experiments.structure import structure
@@ -29,7 +31,9 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "structure": structure,
     "archetypes": archetypes,
     "stability": stability,
+    "sampling": sampling,
     "memory": memory,
+    "correction": correction,
     "two_stage": two_stage,
 }
 
@@ -40,12 +44,14 @@ __all__ = [
     "check_codecs",
     "check_lengths",
     "check_names",
+    "correction",
     "factorisation",
     "injection",
     "magnitude",
     "memory",
     "predictability",
     "representation",
+    "sampling",
     "smoothing",
     "stability",
     "structure",

@@ -6,12 +6,14 @@ from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
 from audio_engram.dynamics.prototypes import check_size
 from audio_engram.errors import UsageError
+from audio_engram.experiments.correctors import check_correction
 from audio_engram.experiments.magnitude import CLEAN_LAG
+from audio_engram.experiments.sampling import unrolled_regimes
 from audio_engram.experiments.trajectories import stretch_frames
 from audio_engram.regimes import regime
 from audio_engram.runs import Run
 
-ROLLED = {"stability", "memory", "two_stage"}
+ROLLED = {"stability", "memory", "correction", "two_stage"}
 Need = tuple[str, int, tuple[str, ...]]
 """Where it is configured, the steps, and the splits that must have them."""
 
@@ -24,6 +26,8 @@ def check_lengths(run: Run) -> None:
         UsageError: for a training regime that does not exist, or a memory larger than the training split.
     """
     _check_rollouts(run)
+    if "correction" in run.config.experiments.names:
+        check_correction(run)
     for setting, steps, splits in needs(run.config):
         for split in splits:
             run.check_length(split, steps, setting)
@@ -78,10 +82,14 @@ def needs(config: Config) -> Iterator[Need]:
         yield "experiments.structure_lags", max(settings.structure_lags), ("train", "test")
     if "memory" in names:
         yield "experiment memory", 1, SPLITS
-    if names & {"factorisation", "injection", "memory"}:
-        yield "experiments.steps", settings.steps, ("validation", "test") if "factorisation" in names else ("test",)
+    if names & {"factorisation", "injection", "memory", "sampling", "correction"}:
+        both = names & {"factorisation", "correction"}
+        yield "experiments.steps", settings.steps, ("validation", "test") if both else ("test",)
     if "factorisation" in names:
         yield "experiments.ceiling_lags", max(settings.ceiling_lags), SPLITS
         yield "experiments.unrolls", max((1, *settings.unrolls)), ("train", "validation")
+    if "sampling" in names:
+        unrolls = [int(one.train["unroll"]) for one in unrolled_regimes(config)]
+        yield "experiments.sampling_regimes", max(unrolls), ("train", "validation")
     if "stability" in names:
         yield "experiments.regimes", max(_unrolls(config)), ("train", "validation")

@@ -1,0 +1,216 @@
+"""Does a corrector that follows a learned score bring rollouts nearer to speech and to the truth?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import inf, isnan, log
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.experiments.correctors import recipes
+from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.trajectories import find_trajectories
+from audio_engram.forcing import free_running
+from audio_engram.manifold import Traits
+from audio_engram.measurements import Measurement
+from audio_engram.metrics import RolloutScores, score_rollouts
+from audio_engram.regimes import regime
+from audio_engram.rollout import Corrector, RolloutOptions
+from audio_engram.runs import Run
+from audio_engram.score.correction import broken_step
+from audio_engram.statistics import Interval
+
+NONE = "uncorrected"
+MOST_SEGMENTS = 1024  # of a split: a corrector may call its denoiser many times for each step
+FIGURES = ("frechet_latents", "frechet_increments", "magnitude_p50", "variance_p50", "effective_rank")
+
+CRITERION = Criterion(
+    experiment="correction",
+    question="Does score correction help rollouts?",
+    metric="frechet_latents_times",
+    relation="below",
+    threshold=1.0,
+    reason="Fréchet distance of the end of sampled rollouts to real stretches, with the corrector over without it, on "
+    "the same speakers; and the state error of free-running rollouts by the typical step, with less without, below 0. "
+    "Both intervals must lie on the good side: pulling everything to the mean lowers the state error alone, and noise "
+    "the distance alone. The corrector is chosen on validation speakers.",
+)
+NEARER = CRITERION.model_copy(update={"metric": "state_error_difference", "threshold": 0.0})
+WHOLE = CRITERION.model_copy(update={"metric": "corrector_broken_share", "threshold": 0.001})
+
+Make = Callable[[], Corrector]
+
+
+def correction(run: Run) -> Outcome:
+    """Rollouts of one model without and with every corrector, on validation and on held-out speakers."""
+    settings = run.config.experiments.correction
+    model = run.trained(regime(settings.regime))
+    return compare(run, model, {one.name: partial(one.make, run) for one in recipes(settings)})
+
+
+def compare(run: Run, model: nn.Module, correctors: Mapping[str, Make]) -> Outcome:
+    """Try every corrector on the rollouts of a model; judge the one that validation speakers prefer."""
+    validation, test = (_Split(run, model, split) for split in ("validation", "test"))
+    outcome = Outcome(measurements=test.alone(NONE, test.plain))
+    merits, judged = {}, {}
+    for name, make in correctors.items():
+        run.log(f"correction: {name}")
+        on_validation, judged[name] = validation.compared(name, make), test.compared(name, make)
+        merits[name] = on_validation.merit
+        outcome.measurements += on_validation.differences + on_validation.broken + judged[name].measurements
+    best = min(merits, key=lambda name: merits[name])
+    outcome.findings.append(_judge(best, judged[best], show(_plain_error(outcome.measurements))))
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Rolled:
+    """Rollouts of a model: scored ones by the typical step, the end of sampled ones, and where a corrector broke each
+    (0: nowhere)."""
+
+    scores: RolloutScores
+    traits: Traits
+    broken: dict[str, Int[Tensor, " B"]]
+
+
+class _Split:
+    """The segments and trajectories of a split, and what the model does on them by itself."""
+
+    def __init__(self, run: Run, model: nn.Module, split: str) -> None:
+        settings = run.config.experiments
+        self.run, self.model, self.split, self.steps = run, model, split, settings.steps
+        self.some = find_trajectories(run, split)
+        self.windows = run.windows(split, self.steps)
+        self.index = self.windows.evenly(min(MOST_SEGMENTS, settings.max_segments))
+        self.stretch = self.some.real.shape[1]
+        self.length = max(self.stretch, round(settings.correction.seconds * run.codec.frame_rate))
+
+    @cached_property
+    def plain(self) -> _Rolled:
+        """Without a corrector."""
+        return self.roll(None)
+
+    def roll(self, make: Make | None) -> _Rolled:
+        """Rollouts with a corrector; increments are drawn by the same random numbers as without."""
+        scores = score_rollouts(
+            self.model,
+            self.windows,
+            self.index,
+            {"free_running": free_running(self.steps)},
+            self.run.baseline("ar1").last,
+            RolloutOptions(corrector=make() if make else None),
+        )["free_running"]
+        drawn = self.some.drawn(self.model, self.length, "correction", make() if make else None)
+        broken = {
+            "free_running": broken_step(scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
+            "sampled": broken_step(drawn.latents, drawn.deltas),
+        }
+        return _Rolled(scores, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), broken)
+
+    def compared(self, name: str, make: Make) -> "_Compared":
+        """With a corrector beside without."""
+        rolled = self.roll(make)
+        return _Compared(self, name, rolled)
+
+    def alone(self, name: str, rolled: _Rolled) -> list[Measurement]:
+        """The figures of one kind of rollouts."""
+        some = self.some
+        found = [self.record("state_error", self.over_speakers(rolled.scores.state_error), name, "free_running")]
+        if bool(rolled.traits.latents.isfinite().all(2).any()):
+            figures = some.manifold.compare(rolled.traits, some.real_traits, some.bootstrap)
+            found += [self.record(f"{figure}_ratio", figures[figure].ratio, name, "sampled") for figure in FIGURES]
+        return found
+
+    def over_speakers(self, values: Tensor) -> Interval:
+        """Mean at the last step."""
+        valid = self.plain.scores.valid[:, -1]
+        speaker = self.plain.scores.speaker[valid, -1]
+        return self.run.bootstrap(speaker, self.split).mean(values[valid, -1])
+
+    def record(self, metric: str, interval: Interval, model: str, mode: str) -> Measurement:
+        """A record of this split."""
+        step = self.steps if mode == "free_running" else self.length
+        what = {"metric": metric, "model": model, "mode": mode, "step": step, "split": self.split}
+        return self.run.measure(interval, experiment="correction", **what)
+
+
+class _Compared:
+    """Rollouts with a corrector, less or over those without."""
+
+    def __init__(self, on: _Split, name: str, rolled: _Rolled) -> None:
+        self.on, self.name, self.rolled = on, name, rolled
+        some, difference = on.some, rolled.scores.state_error - on.plain.scores.state_error
+        times = some.manifold.times_as_far(rolled.traits, on.plain.traits, some.real_traits, some.bootstrap)
+        between = f"{name} - {NONE}"
+        self.state = on.record("state_error_difference", on.over_speakers(difference), between, "free_running")
+        self.times = on.record("frechet_latents_times", times["frechet_latents"], between, "sampled")
+        increments = on.record("frechet_increments_times", times["frechet_increments"], between, "sampled")
+        self.differences = [self.state, self.times, increments]
+        self.broken = [m for mode in rolled.broken for m in self._breaks(mode)]
+
+    def _breaks(self, mode: str) -> list[Measurement]:
+        """The share of rollouts that the corrector broke, and the first step at which it broke one (0: none)."""
+        on, steps = self.on, self.rolled.broken[mode]
+        rows = steps > 0
+        first = float(steps[rows].min()) if bool(rows.any()) else 0.0
+        n = len(steps)
+        share = Interval(float(rows.double().mean()), None, None, n, on.some.bootstrap.n_speakers)
+        step = Interval(first, None, None, n, on.some.bootstrap.n_speakers)
+        return [
+            on.record("corrector_broken_share", share, self.name, mode),
+            on.record("corrector_broken_step", step, self.name, mode),
+        ]
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        return [*self.differences, *self.broken, *self.on.alone(self.name, self.rolled)]
+
+    @property
+    def merit(self) -> float:
+        """The worse of the two conditions, as the log of a ratio: below 0 both are better than without."""
+        without = self.on.over_speakers(self.on.plain.scores.state_error).value
+        if self.broke or self.state.value is None or self.times.value is None:
+            return inf
+        error, times = 1 + self.state.value / without, self.times.value
+        worse = max(log(error) if error > 0 else -inf, log(times) if times > 0 else -inf)
+        return inf if isnan(worse) else worse
+
+    @property
+    def broke(self) -> list[Measurement]:
+        """The shares of rollouts that it broke, where it did."""
+        return [m for m in self.broken if m.metric == "corrector_broken_share" and m.value]
+
+    @property
+    def conditions(self) -> list[tuple[Criterion, Measurement]]:
+        """All that must hold."""
+        # A share of 0 has no interval: no rollout broke, which is all that can be asked.
+        broke = [(WHOLE, m.model_copy(update={"low": m.value, "high": 1.0})) for m in self.broke]
+        return [*broke, (CRITERION, self.times), (NEARER, self.state)]
+
+
+def _plain_error(measurements: list[Measurement]) -> Measurement:
+    return next(m for m in measurements if (m.model, m.metric) == (NONE, "state_error"))
+
+
+def _judge(name: str, judged: _Compared, without: str) -> Finding:
+    criterion, measured = decisive(judged.conditions)
+    on = judged.on
+    words = (
+        f"{name}, the corrector that validation speakers prefer: after {on.length / on.run.codec.frame_rate:.0f} s "
+        f"sampled rollouts are {show(judged.times)} times as far from real stretches as without it (Fréchet), and the "
+        f"state error at step {on.steps} is {without} without it and {show(judged.state)} more with it."
+    )
+    for share, step in zip(judged.broken[::2], judged.broken[1::2], strict=True):
+        if share.value:
+            words += f" It returned what is no number in {share.value:.0%} of rollouts, first at step {step.value:.0f}."
+    return Finding(
+        criterion=criterion,
+        measured=measured,
+        verdict=criterion.judge(measured),
+        cause=criterion.cause(measured),
+        words=words,
+        would_change="Other noise levels, step sizes or numbers of steps (experiments.correction), a larger denoiser "
+        "(score), or a model whose rollouts leave more to correct.",
+    )
