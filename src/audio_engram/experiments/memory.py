@@ -47,7 +47,7 @@ def memory(run: Run) -> Outcome:
         UsageError: for more prototypes than the training split has increments.
     """
     outcome, same = Outcome(), SameFrames(run, NAME)
-    plain_model = run.trained(PLAIN) if run.config.model.memory.on else run.model("vmf")
+    plain_model = without_memory(run)
     plain = same.tried("vmf", plain_model)
     outcome.measurements += same.records(plain)
     judged = [_Judged(same, role, plain) for role in run.config.experiments.memories]
@@ -57,6 +57,11 @@ def memory(run: Run) -> Outcome:
     outcome.measurements += _anchored(same, plain, plain_model)
     outcome.findings.append(min(judged, key=lambda one: one.preferred).finding())
     return outcome
+
+
+def without_memory(run: Run) -> DynamicsModel:
+    """The vMF model that all are held against, whether or not one is configured to have a memory."""
+    return run.trained(PLAIN) if run.config.model.memory.on else run.model("vmf")
 
 
 class _Judged:
