@@ -23,6 +23,8 @@ SMALL = [
         *("experiments.lags=[1]", "experiments.surrogate_lags=[1]", "experiments.ceiling_lags=[1]"),
         *("experiments.steps=3", "experiments.unrolls=[2]", "experiments.unroll_epochs=1"),
         *("experiments.resamples=1000", "experiments.max_segments=50", "experiments.audio_seconds=0.5"),
+        *('experiments.regimes=["mdn"]', "experiments.horizons=[1.0, 2.0]", "experiments.stretch_seconds=1.0"),
+        *("experiments.trajectories=8", "experiments.archetype_counts=[4]", "experiments.rollout_seconds=0.32"),
     )
     for word in ("--set", setting)
 ]

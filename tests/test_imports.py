@@ -26,7 +26,7 @@ RANKS = (
     ("adversary", "estimators", "losses", "train", "two_stage"),
     (
         *("metrics", "pitch", "acoustics", "seeding", "clustering", "breathing", "archetypes", "membership"),
-        *("numbers", "statistics", "measurements", "decision", "tree", "archetype_map", "clips"),
+        *("numbers", "statistics", "measurements", "decision", "tree", "advice", "decide", "archetype_map", "clips"),
         *("manifold", "against_real", "group_moments", "set_distances", "window_space", "trajectory_figures"),
         *("neighbours", "survival", "controls", "cycle_error"),
     ),

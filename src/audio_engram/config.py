@@ -146,7 +146,7 @@ class TrainConfig(Section):
 class ExperimentConfig(Section):
     """What is measured, how far, and how often it is resampled."""
 
-    names: Names = Field(("predictability", "magnitude", "factorisation", "injection"), min_length=1)
+    names: Names = Field(("tree",), min_length=1, description="tree: what the decision tree asks for; all: everything")
     lags: LagsWithOne = (1, 2, 4, 8)
     surrogate_lags: Lags = (1, 2)
     ceiling_lags: LagsWithOne = (1, 2, 4, 8, 16)

@@ -6,8 +6,9 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from typing import Any
 from audio_engram.caveats import caveats, leaks
 from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
+from audio_engram.decide import decide
 from audio_engram.decision import Decision, Finding
-from audio_engram.experiments import EXPERIMENTS, Outcome, check_codecs, check_lengths, check_names
+from audio_engram.errors import DataError, MissingError, UsageError
+from audio_engram.experiments import ALL, EXPERIMENTS, TREE, Outcome, check_codecs, check_lengths, check_names
 from audio_engram.experiments.archetypes import check_counts
 from audio_engram.experiments.kept import keep, take
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.page import write_report
 from audio_engram.runs import Run
-from audio_engram.tree import decide
+from audio_engram.tree import BEGINNING, wanted
 
 PACKAGES = ("audio-engram", "torch", "numpy", "scipy", "soundfile", "soxr", "safetensors", "pydantic")
 
@@ -46,7 +49,7 @@ class Stages:
 
 
 def climb(run: Run, command: str = "") -> Decision:
-    """Run every experiment that the configuration names, decide, and write the report into the run's folder.
+    """Run every experiment that the configuration names, or that the tree asks for, decide, and write the report.
 
     What an earlier process has finished there is not measured again.
 
@@ -56,31 +59,69 @@ def climb(run: Run, command: str = "") -> Decision:
     names = run.config.experiments.names
     check_names(names)
     stages = Stages(run)
-    check_codecs(run)
+    first = BEGINNING if names == (TREE,) else () if names == (ALL,) else names
+    check_codecs(run, first)
     check_decoder(run.base)
     with stages.stage("encode"):
         run.frames()
-    check_lengths(run)
-    check_counts(run)
-    measured: list[Measurement] = []
-    findings: list[Finding] = []
-    warnings: list[str] = []
-    for name in names:
-        outcome = _outcome(run, name, stages)
-        measured += outcome.measurements
-        findings += outcome.findings
-        warnings += outcome.warnings
-    Measurements(measured).write(run.folder / "measurements.json")
+    _check(run, first)
+    measured = _Measured()
+    for name in first:
+        measured.add(_outcome(run, name, stages))
+    for name in _further(run, measured):
+        measured.add(_outcome(run, name, stages))
+    Measurements(measured.records).write(run.folder / "measurements.json")
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):
-        warnings += listen(run)
-    decision = decide(findings, (*caveats(run), *dict.fromkeys(warnings)), run.store.manifest.synthetic)
+        measured.warnings += listen(run)
+    warnings = (*caveats(run), *dict.fromkeys(measured.warnings))
+    decision = decide(measured.findings, warnings, run.store.manifest.synthetic, measured.left_out)
     decision.write(run.folder / "decision.json")
     facts = provenance(run, stages.seconds, command)
     publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")
     with stages.stage("report"):
         write_report(run.folder)
     return decision
+
+
+@dataclass
+class _Measured:
+    """What the experiments gave so far, and why others could not be asked."""
+
+    records: list[Measurement] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an experiment's outcome."""
+        self.records += outcome.measurements
+        self.findings += outcome.findings
+        self.warnings += outcome.warnings
+
+
+def _further(run: Run, so_far: _Measured) -> Iterator[str]:
+    """What the tree asks for next, as long as it does; or all experiments. What cannot be measured here is left out."""
+    names = run.config.experiments.names
+    if names == (TREE,):
+        following: Iterable[str] = iter(lambda: wanted(so_far.findings, so_far.left_out), "")
+    else:
+        following = EXPERIMENTS if names == (ALL,) else ()
+    for name in following:
+        try:
+            check_codecs(run, (name,))
+            _check(run, (name,))
+        except (UsageError, DataError, MissingError) as reason:
+            so_far.left_out[name] = str(reason)
+            so_far.warnings.append(f"The experiment {name} was left out: {reason}")
+        else:
+            yield name
+
+
+def _check(run: Run, names: tuple[str, ...]) -> None:
+    """What must show before an experiment trains its first model."""
+    check_lengths(run, names)
+    check_counts(run, names)
 
 
 def _outcome(run: Run, name: str, stages: Stages) -> Outcome:

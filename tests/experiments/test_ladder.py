@@ -13,6 +13,7 @@ from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
+from audio_engram.tree import BEGINNING
 from audio_engram.statistics import Interval
 
 STEPS = 5
@@ -21,6 +22,7 @@ SETTINGS = {
     "model": {"context": 2, "width": 24, "depth": 1, "components": 2},
     "train": {"epochs": 6, "batch_size": 128, "learning_rate": 5e-3, "precision": "float32"},
     "experiments": {
+        "names": list(BEGINNING),
         "lags": [1, 2],
         "surrogate_lags": [1, 2],
         "ceiling_lags": [1, 3],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audio_engram.experiments.factorisation import _judge_stability
+from audio_engram.experiments.factorisation import STABILITY, _judge_stability
 from audio_engram.experiments.outcome import looking_ahead, show, spoken
 from audio_engram.measurements import Measurement
 
@@ -49,5 +49,5 @@ def test_the_warning_on_look_ahead_agrees_with_how_many_it_names():
 )
 def test_a_head_that_stands_still_decides_nothing(difference, high, verdict, cause):
     ratios = [record(0.9, 0.8, 1.0), record(0.3, 0.2, high, model="mdn")]
-    found = _judge_stability(difference, ratios)
+    found = _judge_stability(STABILITY, difference, ratios)
     assert (found.verdict, found.cause, found.label) == (verdict, cause, "MDN froze" if cause == "frozen" else "")

@@ -10,7 +10,13 @@ def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
     run = commands.add_parser("run", help="encode, measure, decide and write the report")
     add_common(run)
-    run.add_argument("--experiments", metavar="A,B", help="only these experiments")
+    which = run.add_mutually_exclusive_group()
+    which.add_argument("--experiments", metavar="A,B", help="only these experiments")
+    for flag, name, words in (
+        ("--follow-tree", "tree", "what the decision tree asks for, one after another (default)"),
+        ("--all", "all", "every experiment that can be measured here"),
+    ):
+        which.add_argument(flag, dest="experiments", action="store_const", const=name, help=words)
     run.set_defaults(do=_run)
 
 

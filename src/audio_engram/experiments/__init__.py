@@ -37,8 +37,13 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "two_stage": two_stage,
 }
 
+TREE, ALL = "tree", "all"
+"""In place of names: what the decision tree asks for, one after another, or everything there is."""
+
 __all__ = [
+    "ALL",
     "EXPERIMENTS",
+    "TREE",
     "Outcome",
     "archetypes",
     "check_codecs",
@@ -61,7 +66,11 @@ __all__ = [
 
 def check_names(names: tuple[str, ...]) -> None:
     """Raises: UsageError for an experiment that does not exist."""
+    if names in ((TREE,), (ALL,)):
+        return
     for name in names:
+        if name in (TREE, ALL):
+            raise UsageError(f"experiments: {name} stands for others: name it alone")
         if name not in EXPERIMENTS:
             near = get_close_matches(name, EXPERIMENTS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"use {', '.join(EXPERIMENTS)}"

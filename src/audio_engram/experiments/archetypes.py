@@ -1,5 +1,6 @@
 """Do reusable directions exist: tight clusters of increments, beyond their nulls, that contexts foretell?"""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -101,13 +102,13 @@ def _clustered(kinds: dict[Kind, Directions], counts: list[int], outcome: Outcom
     return judged
 
 
-def check_counts(run: Run) -> None:
-    """Refuse numbers of clusters that are all too many, before anything is measured.
+def check_counts(run: Run, names: Collection[str]) -> None:
+    """Refuse numbers of clusters that are all too many, before anything is measured, if they are asked.
 
     Raises:
         DataError: naming the setting to lower.
     """
-    if NAME in run.config.experiments.names:
+    if NAME in names:
         n = len(run.windows("train", 1).with_valid_target())
         _refuse_few(run, ceil(n * (1 - run.config.experiments.archetype_quantile)))
 

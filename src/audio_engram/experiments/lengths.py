@@ -1,6 +1,6 @@
 """How many frames after a context the experiments ask for, checked before the first of them trains a model."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
@@ -18,27 +18,27 @@ Need = tuple[str, int, tuple[str, ...]]
 """Where it is configured, the steps, and the splits that must have them."""
 
 
-def check_lengths(run: Run) -> None:
-    """Refuse recordings that are too short for what a later experiment needs.
+def check_lengths(run: Run, names: Collection[str] | None = None) -> None:
+    """Refuse recordings that are too short for what the experiments `names` (the configured ones) need.
 
     Raises:
         DataError: naming the setting to lower.
         UsageError: for a training regime that does not exist, or a memory larger than the training split.
     """
-    _check_rollouts(run)
-    if "correction" in run.config.experiments.names:
+    asked = set(run.config.experiments.names if names is None else names)
+    _check_rollouts(run, asked)
+    if "correction" in asked:
         check_correction(run)
-    for setting, steps, splits in needs(run.config):
+    for setting, steps, splits in needs(run.config, asked):
         for split in splits:
             run.check_length(split, steps, setting)
-    if has_memory(run.config):
+    if has_memory(run.config, asked):
         available = len(run.windows("train", 1).with_valid_target())
         check_size(run.config.model.memory.prototypes, available, "model.memory.prototypes")
 
 
-def _check_rollouts(run: Run) -> None:
+def _check_rollouts(run: Run, names: set[str]) -> None:
     """What experiments ask that hold sampled rollouts against real stretches."""
-    names = set(run.config.experiments.names)
     if not names & ROLLED:
         return
     stretch = stretch_frames(run)
@@ -56,9 +56,8 @@ def _check_rollouts(run: Run) -> None:
             raise UsageError("experiment two_stage: model.context = 1: holds no direction: use 2 or more")
 
 
-def has_memory(config: Config) -> bool:
-    """Whether any model of the configured experiments has prototypes."""
-    names = config.experiments.names
+def has_memory(config: Config, names: set[str]) -> bool:
+    """Whether any model of these experiments has prototypes."""
     regimes = [regime(name) for name in config.experiments.regimes] if "stability" in names else []
     return config.model.memory.on or "memory" in names or any(one.memory for one in regimes)
 
@@ -68,9 +67,9 @@ def _unrolls(config: Config) -> list[int]:
     return [int(regime(name).train.get("unroll", 1)) for name in config.experiments.regimes]
 
 
-def needs(config: Config) -> Iterator[Need]:
-    """The longest runs of frames that the configured experiments cut."""
-    settings, names = config.experiments, set(config.experiments.names)
+def needs(config: Config, names: set[str]) -> Iterator[Need]:
+    """The longest runs of frames that these experiments cut."""
+    settings = config.experiments
     if names & {"predictability", "magnitude"}:
         yield "experiments.lags", max(settings.lags), SPLITS
         yield "experiments.surrogate_lags", max((1, *settings.surrogate_lags)), SPLITS

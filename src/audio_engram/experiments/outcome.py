@@ -7,7 +7,7 @@ from audio_engram import numbers
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement
 
-NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal"}
+NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal", "coupled": "vMF × log-normals with κ(m)"}
 
 
 @dataclass

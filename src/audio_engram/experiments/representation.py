@@ -1,5 +1,6 @@
 """Is the gap between prediction and rollout the codec's? The same speech in other codecs, rates and projections."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -68,13 +69,12 @@ def representation(run: Run) -> Outcome:
     return outcome
 
 
-def check_codecs(run: Run) -> None:
-    """Load what `representation` and `smoothing` will compare, before hours are spent on anything else.
+def check_codecs(run: Run, names: Collection[str]) -> None:
+    """Load what `representation` and `smoothing` will compare, if they are asked, before hours are spent on others.
 
     Raises:
         EngramError: as a run of that codec does.
     """
-    names = run.config.experiments.names
     asked = [*(representations(run) if "representation" in names else []), *(ways(run) if "smoothing" in names else [])]
     for codec in asked:
         same = base_config(codec) == base_config(run.config.codec)

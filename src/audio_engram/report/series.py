@@ -24,6 +24,8 @@ MODELS = {
     "vmf": Style("vmf", "s"),
     "vmf_k16": Style("vmf-k16", "D"),
     "vmf_k32": Style("vmf-k32", "P"),
+    "coupled": Style("mode-d", "X"),
+    "coupled_k16": Style("mode-d", "X", "dashed", filled=False),
     "ar1": Style("ar1", "", "dashdot"),
     "state": Style("state", "", "dashed"),
     "utterance": Style("utterance", "", "dotted"),

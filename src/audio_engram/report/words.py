@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from audio_engram.regimes import MEMORIES
+from audio_engram.regimes import MEMORIES, REGIMES
 from audio_engram.report.manifold_words import MANIFOLD
 from audio_engram.report.metric_words import METRICS, Metric
 
@@ -41,7 +41,7 @@ MODELS = {
     "residual-memory": "residual memory",
     **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
     **{f"towards-mean-{strength}": f"towards the mean, {strength} a step" for strength in (0.1, 0.3)},
-    **{name: one.words for name, one in MEMORIES.items()},
+    **{name: one.words for name, one in (REGIMES | MEMORIES).items()},
 }
 
 DATA = {
@@ -124,7 +124,13 @@ EXPERIMENTS = {
         "return to their mean. Both nulls go through the same procedure: Gaussian increments of the same covariance, "
         "and increments to a random frame of the same utterance. Only what lies beyond both is an archetype.",
     ),
-    "sampling": Experiment("Sampling", "Does training on samples keep the magnitude?", ""),
+    "sampling": Experiment(
+        "Sampling",
+        "Does training on samples keep the magnitude?",
+        "Every unrolled training starts from the teacher-forced model of the same head. Rollouts by means shrink "
+        "however good the model is, because what is expected is shorter than what happens; rollouts that draw every "
+        "increment need not. The difference in NLL is on true contexts, frame by frame.",
+    ),
     "memory": Experiment(
         "Memory",
         "Does memory as a basis help?",
@@ -133,7 +139,14 @@ EXPERIMENTS = {
         "same training and see the same examples in the same order. Directions alone start from prototypes, so that "
         "other roles have no random ones. An anchor is held against a pull towards the training mean, as strong.",
     ),
-    "correction": Experiment("Score correction", "Does score correction help?", ""),
+    "correction": Experiment(
+        "Score correction",
+        "Does score correction help?",
+        "After every step of a rollout a corrector moves the state along the score of real frames, learned by a "
+        "denoiser at the noise level σ: Tweedie at once to the expected clean frame, Langevin in small steps with "
+        "noise. All correctors see the same draws. The state error is that of rollouts by the typical step, all else "
+        "is of the end of sampled ones. The corrector that is judged was chosen on validation speakers.",
+    ),
     "two_stage": Experiment(
         "Two stages",
         "Can magnitudes be filled in afterwards?",

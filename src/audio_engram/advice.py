@@ -1,0 +1,151 @@
+"""What the findings say in a line, and what to do about it, in plain words."""
+
+from audio_engram.decision import ANSWERS, MIN_SPEAKERS, Answer, Finding
+from audio_engram.tree import FIRST, SECOND, Step
+
+SPOKEN: dict[Answer, str] = {"yes": "Yes.", "no": "No.", "open": "Undecided."}
+ANSWERED: dict[str, dict[Answer, str]] = {
+    "representation": {
+        "yes": "Another representation tells more than twice as much in the order of its frames.",
+        "no": "No other representation tells twice as much in the order of its frames.",
+        "open": "Whether another representation tells twice as much in the order of its frames is undecided.",
+    },
+    "smoothing": {
+        "yes": "Smoothing can make directions more predictable at little cost to the sound.",
+        "no": "No smoothing makes directions more predictable at little cost to the sound.",
+        "open": "Whether smoothing makes directions more predictable at little cost to the sound is undecided.",
+    },
+    "structure": {
+        "yes": "Coarse clusters of contexts explain the next increment.",
+        "no": "Coarse clusters of contexts do not explain the next increment.",
+        "open": "Whether coarse clusters of contexts explain the next increment is undecided.",
+    },
+    "archetypes": {
+        "yes": "Reusable directions exist, and contexts foretell them.",
+        "no": "There are no reusable directions that contexts foretell.",
+        "open": "Whether there are reusable directions that contexts foretell is undecided.",
+    },
+}
+WHY_THEY_DIFFER = (
+    "Contexts foretell them to a network that reads every frame of a context; clusters only tell roughly where it lies."
+)
+MOST_ANSWERS = 2  # in a headline
+NOT_ASKED = (
+    "The decision tree begins with the experiments predictability and factorisation, which this run did not measure."
+)
+PREDICTABLE = {
+    "pass": "The next increment is predictable beyond regression to the mean.",
+    "fail": "Nothing is predictable here beyond regression to the mean.",
+    "undecided": "Whether anything is predictable beyond regression to the mean is undecided.",
+    "unattainable": "Predictability is out of reach here.",
+}
+GAPS = {
+    "robust": "Free-running models keep most of it.",
+    "no advantage": "Models have no advantage to lose in a rollout.",
+    "one-step-catastrophic": "Free-running models lose it at the first step on their own states, as regression to the "
+    "mean alone would have it.",
+    "recoverable drift": "Free-running models drift, and one true frame brings them back.",
+    "undecided": "Whether free-running models keep it is undecided.",
+    "drift": "Free-running models drift, and one true frame does not bring them back.",
+}
+SAYS: dict[tuple[str, Answer], str] = {
+    (FIRST, "no"): "Do not train a generator on these increments yet: change the representation (another tap, frame "
+    "rate or codec) first.",
+    (SECOND, "yes"): "Keep the factorised head.",
+    (SECOND, "no"): "The factorised head does not bring stability as it stands.",
+    ("coupled", "yes"): "Use it with model.concentration=coupled and model.magnitude_components=2.",
+    ("coupled", "no"): "Nor does it with κ(m) and a mixture of log-normals: keep the mixture density.",
+    ("archetypes", "yes"): "Reusable directions exist.",
+    ("archetypes", "no"): "There are no directions to look up: leave a memory out.",
+    ("memory", "yes"): "A memory of them is worth its parameters.",
+    ("memory", "no"): "A memory of them gains nothing over its placebos: leave it out.",
+    ("correction", "yes"): "Correct rollouts by a score: it brings them nearer to speech.",
+    ("correction", "no"): "Score correction does not bring rollouts nearer to speech.",
+    ("smoothing", "yes"): "Smooth the latents before you model them.",
+    ("smoothing", "no"): "Smoothing does not help.",
+    ("sampling", "yes"): "Train on drawn states: it keeps the magnitude.",
+    ("sampling", "no"): "Training on drawn states does not keep the magnitude without a loss.",
+    ("representation", "yes"): "Model another representation: the order of its frames tells more than twice as much.",
+    ("representation", "no"): "No other representation that was tried makes a twofold difference.",
+    ("speech", "yes"): "Sampled rollouts stay like speech for 20 s with this training: {}.",
+    ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s; nearest: {}.",
+    ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; nearest: {}.",
+}
+
+
+def headline(findings: list[Finding]) -> str:
+    """What was found first on the tree; without predictability, the answers to what was asked instead."""
+    predictable = next((f for f in findings if f.criterion.experiment == "predictability"), None)
+    if predictable is None:
+        asked = list(dict.fromkeys(f.criterion.experiment for f in findings))
+        answers = [_answered([f for f in findings if f.criterion.experiment == name]) for name in asked[:MOST_ANSWERS]]
+        return " ".join([*answers, *_why_they_differ(findings)]) or "No criterion was judged."
+    first = PREDICTABLE[predictable.verdict]
+    gaps = [f for f in findings if f.criterion.experiment == "injection" and f.label]
+    if not gaps:
+        return first
+    if len({f.label for f in gaps}) == 1:
+        return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
+    return f"{first} On their own states the models differ ({_labels(gaps)})."
+
+
+def _why_they_differ(findings: list[Finding]) -> list[str]:
+    """What two answers that seem to gainsay each other were asked of."""
+    verdicts = {f.criterion.experiment: f.verdict for f in findings}
+    return [WHY_THEY_DIFFER] * ((verdicts.get("structure"), verdicts.get("archetypes")) == ("fail", "pass"))
+
+
+def _answered(findings: list[Finding]) -> str:
+    """An experiment in a sentence; of several things judged alike, one that passes is enough."""
+    of_first = [f for f in findings if f.criterion.question == findings[0].criterion.question]
+    if any(f.label for f in of_first):
+        return f"{findings[0].criterion.question} {_labels(of_first)}."
+    verdict = min((f.verdict for f in of_first), key=list(ANSWERS).index)
+    known = ANSWERED.get(findings[0].criterion.experiment, {})
+    return known.get(ANSWERS[verdict]) or f"{findings[0].criterion.question} {SPOKEN[ANSWERS[verdict]]}"
+
+
+def _labels(findings: list[Finding]) -> str:
+    return "; ".join(f"{f.measured.model.upper()}: {f.label or f.verdict}" for f in findings)
+
+
+def advice(path: list[Step]) -> str:
+    """What the path comes to, question by question, and what to ask next."""
+    if not path:
+        return NOT_ASKED
+    missing = [step.node.experiment for step in path if step.finding is None and step.name in (FIRST, SECOND)]
+    if missing:
+        return f"The tree needs the experiment {missing[0]} as well, which this run did not measure."
+    said = [SAYS.get((step.name, step.answer), "").format(_name(step)) for step in path if step.finding is not None]
+    said = [sentence for sentence in said if sentence]
+    said += _while_open({step.name: step.finding for step in path if step.finding and step.answer == "open"})
+    last = path[-1]
+    if last.finding is None and not last.left_out:
+        said.append(f"Next: {last.node.question} (--experiments {last.node.experiment})")
+    return " ".join(said)
+
+
+def _name(step: Step) -> str:
+    """What a finding on the training of rollouts speaks of."""
+    return step.finding.words.partition(":")[0] if step.finding is not None else ""
+
+
+def _while_open(found: dict[str, Finding]) -> list[str]:
+    """What would close the questions that are open."""
+    causes = {one.cause for one in found.values()}
+    of_heads = [found[name].cause for name in (SECOND, "coupled") if name in found]
+    said = []
+    if "frozen" in of_heads:
+        said.append(
+            "State error cannot compare the heads, because one of them stands still. Train on sampled states, or judge "
+            "rollouts by whether they are still speech: the report has them to listen to."
+        )
+    if "too few speakers" in causes:
+        said.append(f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least.")
+    if "no interval" in causes:
+        said.append(
+            "Some rollouts left the finite numbers and have no interval: train longer or at a lower learning rate."
+        )
+    if found and not said:
+        said.append("The interval straddles the threshold: add speakers until it does not, then read the tree again.")
+    return said
