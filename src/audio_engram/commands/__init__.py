@@ -1,5 +1,5 @@
 """One file for each command of `engram`."""
 
-from audio_engram.commands import calibrate, codec, compare, corpus, doctor, encode, report, run, train
+from audio_engram.commands import calibrate, codec, compare, corpus, doctor, encode, report, run, tables, train
 
-COMMANDS = (run, encode, train, report, compare, corpus, codec, calibrate, doctor)
+COMMANDS = (run, encode, train, report, compare, tables, corpus, codec, calibrate, doctor)
