@@ -90,9 +90,9 @@ class _Split:
     @cached_property
     def plain(self) -> _Rolled:
         """Without a corrector."""
-        return self.roll(None)
+        return self.rollouts(None)
 
-    def roll(self, make: Make | None) -> _Rolled:
+    def rollouts(self, make: Make | None) -> _Rolled:
         """Rollouts with a corrector; increments are drawn by the same random numbers as without."""
         scores = score_rollouts(
             self.model,
@@ -111,7 +111,7 @@ class _Split:
 
     def compared(self, name: str, make: Make) -> "_Compared":
         """With a corrector beside without."""
-        rolled = self.roll(make)
+        rolled = self.rollouts(make)
         return _Compared(self, name, rolled)
 
     def alone(self, name: str, rolled: _Rolled) -> list[Measurement]:
@@ -200,7 +200,7 @@ def _judge(name: str, judged: _Compared, without: str) -> Finding:
     words = (
         f"{name}, the corrector that validation speakers prefer: after {on.length / on.run.codec.frame_rate:.0f} s "
         f"sampled rollouts are {show(judged.times)} times as far from real stretches as without it (Fréchet), and the "
-        f"state error at step {on.steps} is {without} without it and {show(judged.state)} more with it."
+        f"state error at step {on.steps}, {without} without it, changes by {show(judged.state)}."
     )
     for share, step in zip(judged.broken[::2], judged.broken[1::2], strict=True):
         if share.value:

@@ -88,6 +88,12 @@ METRICS = {
     "frechet_increments_times": Metric(
         "times as far, increments", "", "Fréchet distance to real stretches over the second's: below 1 it is nearer."
     ),
+    "corrector_broken_share": Metric(
+        "broken by the corrector", "share", "Rollouts in which it made a state that is no number of one that is."
+    ),
+    "corrector_broken_step": Metric(
+        "broken at step", "", "The first step at which it did so; 0 where it never did.", whole=True
+    ),
     "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
     "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
     "dynamics_per_second": Metric(

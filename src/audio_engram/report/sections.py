@@ -141,8 +141,34 @@ MEMORY = (
 )
 
 
-def _memory(records: Measurements) -> list[Table]:
-    return [table for metrics, caption in MEMORY for table in tables.by_model(records, metrics, caption)]
+CORRECTION = (
+    (
+        ("frechet_latents_times", "frechet_increments_times", "state_error_difference"),
+        "With a corrector less or over without one, on the same speakers. Below 1, and below 0 for the error, is "
+        "better.",
+    ),
+    (
+        (
+            *("state_error", "frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio"),
+            *("variance_p50_ratio", "effective_rank_ratio"),
+        ),
+        "Rollouts by themselves. Ratios are those of the end of sampled rollouts to real stretches: 1 for the same.",
+    ),
+    (("corrector_broken_share", "corrector_broken_step"), "Correctors that returned what is no number, if any did."),
+)
+
+
+def _side_by_side(groups: tuple[tuple[tuple[str, ...], str], ...]) -> Callable[[Measurements], list[Table]]:
+    """A table for each group of metrics with its caption."""
+    return lambda records: [
+        table for metrics, caption in groups for table in tables.by_model(records, metrics, caption)
+    ]
+
+
+def _sampling(records: Measurements) -> list[Table]:
+    caption = "On true contexts: against the increment baseline, and against the training it is compared with."
+    forced = tables.by_model(records, ("delta_nll", "delta_nll_difference"), caption)
+    return [*tables.along(records, "magnitude_ratio", "step"), *forced]
 
 
 def _two_stage(records: Measurements) -> list[Table]:
@@ -181,6 +207,8 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "two_stage": _two_stage,
     "structure": structure_tables,
     "archetypes": archetype_tables,
-    "memory": _memory,
+    "memory": _side_by_side(MEMORY),
+    "sampling": _sampling,
+    "correction": _side_by_side(CORRECTION),
     "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
 }
