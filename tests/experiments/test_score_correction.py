@@ -207,11 +207,11 @@ def test_every_combination_is_tried_once():
 
 def test_the_experiment_trains_its_denoisers_once(tmp_path):
     grid = {"levels": [0.3], "step_sizes": [0.1], "steps": [1], "seconds": 3.0}
-    first = correction(run_of(tmp_path, "world:noise:24", **grid))
+    first = correction(run_of(tmp_path, "world:ar:24", **grid))
     kept = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
     assert {"denoiser-conditional.safetensors", "denoiser-unconditional.safetensors"} < set(kept)
     lines = []
-    again = run_of(tmp_path, "world:noise:24", lines.append, **grid)
+    again = run_of(tmp_path, "world:ar:24", lines.append, **grid)
     assert correction(again) == first
     assert not any("epoch" in line for line in lines)
     assert {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == kept
