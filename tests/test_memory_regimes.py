@@ -7,10 +7,12 @@ from safetensors.torch import save_file
 from audio_engram import models
 from audio_engram.config import make_config
 from audio_engram.data.processes import World
+from audio_engram.data.windows import Windows
 from audio_engram.dynamics.memory import MatchedHead, MemoryHead
 from audio_engram.errors import DataError, UsageError
 from audio_engram.regimes import MEMORIES, PLACEBOS, ROLES, memory_regime, placebos, regime
 from audio_engram.runs import Run
+from toys import make_frames, walk
 
 K = 6
 SMALL = {
@@ -110,6 +112,13 @@ def test_archetypes_that_the_run_has_kept_are_what_a_memory_starts_from(tmp_path
     save_file({"directions": 2 * rows}, tmp_path / "prototypes" / f"k{K + 1}.safetensors")
     with pytest.raises(DataError, match="damaged"):
         run.prototypes(K + 1)
+
+
+def test_clusters_point_where_increments_do():
+    frames = make_frames([walk(40, 4, seed=i, dtype=torch.float32) for i in range(2)], ["train", "test"])
+    start = models._clustered(Windows(frames, "train", 2, 1), 3, seed=0)
+    torch.testing.assert_close(start.norm(dim=1), torch.ones(3))
+    assert (start[:, 0] > 0.1).all()  # every step of such a walk goes on by 1 in its first coordinate
 
 
 def test_memory_and_placebos_see_the_same_examples(run, monkeypatch, tmp_path):
