@@ -26,6 +26,7 @@ class Regime:
 
 
 NOISE = {"context_noise": 1.0}
+QUIET = {"context_noise": 0.3}
 TIED = {"covariance": "semi-tied"}
 COUPLED = {"concentration": "coupled", "magnitude_components": 2}
 MEAN = {"step": "mean", "unroll": 16}
@@ -41,6 +42,7 @@ REGIMES = {
         Regime("mdn-noise", "MDN, noise on contexts", "mdn", "mdn", train=NOISE),
         Regime("vmf-noise", "vMF × log-normal, noise on contexts", "vmf", "vmf", train=NOISE),
         Regime("mdn-tied-noise", "MDN, semi-tied, noise on contexts", "mdn", "mdn-tied", TIED, NOISE),
+        Regime("mdn-tied-quiet", "MDN, semi-tied, little noise on contexts", "mdn", "mdn-tied", TIED, QUIET),
         Regime(
             "gru-tied-noise", "GRU, semi-tied MDN, noise", "mdn", "mdn-tied-noise", TIED | {"backbone": "gru"}, NOISE
         ),
