@@ -108,7 +108,9 @@ class Models(ABC):
         def make() -> Tensor:
             kept = self.folder / PROTOTYPES / f"k{count}.safetensors"
             if kept.exists():
+                self.log(f"memory: starts from {kept}")
                 return load_prototypes(kept, self.frames().scale)
+            self.log(f"memory: starts from {count} clusters of training increments")
             return _clustered(self.windows("train", 1), count, self.config.seed)
 
         return self.once(("prototypes", count), make)

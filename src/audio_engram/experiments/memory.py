@@ -110,7 +110,7 @@ class _Judged:
 
     def _read(self) -> str:
         use = {m.metric: m for m in self.use if m.split == "test"}
-        gate = f", which have {show(use['prototype_gate'])} of the direction" if "prototype_gate" in use else ""
+        gate = f"; their part in the direction is {show(use['prototype_gate'])}" if "prototype_gate" in use else ""
         return (
             f"Held-out contexts read {show(use['prototypes_at_once'])} prototypes at once, "
             f"{numbers.number(use['prototypes_in_use'].value)} in all{gate}."
