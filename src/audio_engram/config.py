@@ -178,6 +178,7 @@ class ExperimentConfig(Section):
     horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), min_length=1, description="how far sampled rollouts go [s]")
     stretch_seconds: float = Field(5.0, gt=0, description="stretches of rollouts that are held against real ones")
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
+    decoded: int = Field(8, ge=0, description="of these are decoded, measured as audio, and the first is heard")
     rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
 
 

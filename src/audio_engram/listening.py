@@ -9,17 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.archetype_sounds import archetype_clips
-from audio_engram.clips import write_clip
+from audio_engram.clips import heard, write_clip
 from audio_engram.codecs.base import Codec
-from audio_engram.codecs.foreign import CodecError
 from audio_engram.controls import slow_but_correct
 from audio_engram.data.corpus import CorpusItem
-from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder, publish_text
-from audio_engram.device import device_of
 from audio_engram.experiments.outcome import spoken
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
+from audio_engram.rollout_sounds import rollout_clips
 from audio_engram.runs import Run
 from audio_engram.seeds import seed_for
 
@@ -52,7 +50,9 @@ def listen(run: Run) -> list[str]:
         rows, without = _one_utterance(run, run.codec, folder, items[utterance], number)
         index += rows
         silent += [f"{utterance}, {one}" for one in without]
-    index += archetype_clips(run, items)
+    rows, without = rollout_clips(run, items)
+    index += [*rows, *archetype_clips(run, items)]
+    silent += without
     publish_text(folder / "index.json", json.dumps(index, indent=1) + "\n")
     return [f"Not to be heard under Listen: {'; '.join(silent)}."] if silent else []
 
@@ -86,7 +86,7 @@ def _one_utterance(
     rows, silent = [write_clip(folder, f"{number}-original", original, codec.sample_rate)], []
     rows[0] |= {"kind": "original", "label": "Original", "note": _both("the recording", rows[0])}
     for sound in _sounds(run, z):
-        audio = _heard(codec, sound, frames, context)
+        audio = heard(codec, sound.latents, frames, context)
         if isinstance(audio, str):
             silent.append(f"{sound.label}: {audio}")
             continue
@@ -95,27 +95,8 @@ def _one_utterance(
     return [row | {"group": item.id} for row in rows], silent
 
 
-def _heard(codec: Codec, sound: _Sound, frames: Frames, context: int) -> Float[Tensor, " T"] | str:
-    """A sound's audio, or why it has none."""
-    left = (~sound.latents.isfinite().all(1)).nonzero()
-    if len(left):
-        return f"the rollout left the finite numbers at step {int(left[0]) - context + 1}"
-    try:
-        audio = decode(codec, sound.latents, frames)
-    except CodecError as error:
-        return str(error)
-    return audio if bool(audio.isfinite().all()) else "the decoder's audio is not finite"
-
-
 def _both(note: str, row: dict[str, object]) -> str:
     return "; ".join(str(part) for part in (note, row["note"]) if part)
-
-
-def decode(codec: Codec, z: Float[Tensor, "N D"], frames: Frames) -> Float[Tensor, " T"]:
-    """Audio of standardised latents."""
-    raw = (z * frames.scale + frames.loc).clamp(-1e4, 1e4)
-    with torch.no_grad():
-        return codec.render(raw.unsqueeze(0).to(device_of(codec)))[0, 0].cpu()
 
 
 def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:

@@ -40,6 +40,7 @@ WRITTEN = (
     "provenance.json",
     "prototypes/*.safetensors",
     "archetypes.json",
+    "rollouts.safetensors",
     "audio/*.flac",
     "audio/index.json",
     "report.html",

@@ -11,14 +11,17 @@ from audio_engram import archetype_map
 from audio_engram.data.manifest import text_checksum
 from audio_engram.data.publish import make_folder
 from audio_engram.data.sealed import Unfit, read_sealed, write_sealed
-from audio_engram.experiments import prototypes
+from audio_engram.experiments import decoded, prototypes
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.run_folder import deciding
 from audio_engram.runs import Run
 from audio_engram.train import History
 
 FOLDER = "outcomes"
-BESIDE = {"archetypes": (archetype_map.FILE, f"{prototypes.FOLDER}/k*.safetensors")}
+BESIDE = {
+    "archetypes": (archetype_map.FILE, f"{prototypes.FOLDER}/k*.safetensors"),
+    "stability": (decoded.FILE,),
+}
 """Files that an experiment writes besides what it gives back."""
 
 

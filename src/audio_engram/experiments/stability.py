@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.experiments.decoded import Decoded, can_be_heard
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
-from audio_engram.experiments.stretches import figures, horizons, lived, stretches
+from audio_engram.experiments.stretches import figures, horizons, judged_end, lived, stretches
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
@@ -17,7 +18,7 @@ from audio_engram.runs import Run
 from audio_engram.statistics import Interval
 from audio_engram.survival import survival
 
-JUDGED_AT = 20.0  # seconds
+ANCHORS = ("teacher-forced", "shuffled frames")  # that are played beside original and round trip
 CRITERION = Criterion(
     experiment="stability",
     question="Are sampled free-running rollouts still like real speech after 20 s?",
@@ -40,26 +41,41 @@ def stability(run: Run) -> Outcome:
     outcome = Outcome()
     regimes = [regime(name) for name in run.config.experiments.regimes]
     some = find_trajectories(run)
-    outcome.measurements += _references(some)
+    anchors = some.anchors(run.model("mdn"))
+    outcome.measurements += _references(some, anchors)
     excess = {one.name: _above_trivial(run, one) for one in regimes}
     plain = {one.name: excess[one.name] for one in regimes if not one.train}
     best = min(plain.values(), key=lambda nats: float(nats.mean()), default=None)
     if best is None or float(best.mean()) >= 0:
         best = None  # nothing above the baselines, of which a share could be kept
-    judged = []
+    judged, heard = [], {}
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
         rolled = some.sampled(run.trained(one), max(horizons(some)), one.name)
         judged.append(_Judged(some, one, rolled, (excess[one.name], best)))
         outcome.measurements += judged[-1].measurements
+        heard[one.name] = rolled[: run.config.experiments.decoded, : judged_end(some)].clone()
+    if can_be_heard(run):
+        _decode(some, anchors, heard, outcome)
     outcome.findings.append(_judge(judged))
     return outcome
 
 
-def _references(some: Trajectories) -> list[Measurement]:
+def _decode(some: Trajectories, anchors: dict[str, Tensor], heard: dict[str, Tensor], outcome: Outcome) -> None:
+    """Figures of some of the rollouts as audio, and what is played of the first."""
+    some.run.log("stability: rollouts as sound")
+    played = {name: anchors[name] for name in ANCHORS}
+    decoded = Decoded(some, played, heard)
+    found = decoded.outcome()
+    outcome.measurements += found.measurements
+    outcome.warnings += found.warnings
+    decoded.keep({name: regime(name).words for name in heard})
+
+
+def _references(some: Trajectories, anchors: dict[str, Tensor]) -> list[Measurement]:
     """Real utterances, real halves and the anchors, by the same figures."""
     run, found, ends = some.run, [], horizons(some)
-    for name, latents in some.anchors(run.model("mdn")).items():
+    for name, latents in anchors.items():
         compared = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
         step = some.real.shape[1]
         found += [_record(run, name, f"{metric}_ratio", one.ratio, step) for metric, one in compared.items()]
@@ -115,7 +131,7 @@ class _Judged:
         wanted = [
             m for m in self.measurements if m.metric == metric and all(getattr(m, k) == v for k, v in what.items())
         ]
-        limit = round(JUDGED_AT * self.some.run.codec.frame_rate)
+        limit = judged_end(self.some)
         return max((m for m in wanted if m.step <= limit), key=lambda m: m.step, default=wanted[-1])
 
     @property

@@ -12,6 +12,7 @@ from audio_engram.measurements import Measurement
 from audio_engram.statistics import Interval
 from audio_engram.survival import CAUSES, finite_frames, survival
 
+JUDGED_AT = 20.0  # seconds
 Record = Callable[[str, Interval, int], Measurement]
 """Of a metric, its interval and the step."""
 
@@ -19,6 +20,13 @@ Record = Callable[[str, Interval, int], Measurement]
 def horizons(some: Trajectories) -> list[int]:
     """How far rollouts go [frames]."""
     return [round(seconds * some.run.codec.frame_rate) for seconds in some.run.config.experiments.horizons]
+
+
+def judged_end(some: Trajectories) -> int:
+    """The end of the stretch that verdicts rest on: the last before 20 s, or the first there is."""
+    ends = [end for end in horizons(some) if end >= some.real.shape[1]]
+    limit = round(JUDGED_AT * some.run.codec.frame_rate)
+    return max((end for end in ends if end <= limit), default=min(ends))
 
 
 def stretches(some: Trajectories, rolled: Float[Tensor, "B S D"]) -> dict[int, Traits]:

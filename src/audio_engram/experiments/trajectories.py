@@ -24,13 +24,15 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Contexts of held-out utterances, the stretch of true frames after each, and the frames of the whole utterance."""
+    """Contexts of held-out utterances, the stretch of true frames after each, the frames of the whole utterance and its
+    name."""
 
     run: Run
     context: Float[Tensor, "B W D"]
     real: Float[Tensor, "B S D"]
     whole: list[Tensor]
     speaker: Int[Tensor, " B"]
+    utterances: list[str]
 
     @cached_property
     def bootstrap(self) -> SpeakerBootstrap:
@@ -106,18 +108,19 @@ def find_trajectories(run: Run, split: str = "test") -> Trajectories:
     stretch = stretch_frames(run)
     frames = run.frames()
     chosen = _longest(frames, split, context + stretch, settings.trajectories)
-    if len({speaker for speaker, _ in chosen}) < 2:
+    if len({speaker for speaker, _, _ in chosen}) < 2:
         raise DataError(
             f"{split} split: no two speakers have {context + stretch} frames ({context} of context + {stretch} for "
             "experiments.stretch_seconds): use longer audio, or lower it"
         )
-    cut = [z[: context + stretch] for _, z in chosen]
+    cut = [z[: context + stretch] for _, z, _ in chosen]
     return Trajectories(
         run,
         torch.stack([z[:context] for z in cut]),
         torch.stack([z[context:] for z in cut]),
-        [z for _, z in chosen],
-        torch.tensor([speaker for speaker, _ in chosen]),
+        [z for _, z, _ in chosen],
+        torch.tensor([speaker for speaker, _, _ in chosen]),
+        [name for _, _, name in chosen],
     )
 
 
@@ -128,20 +131,20 @@ def stretch_frames(run: Run) -> int:
     return max(least, round(run.config.experiments.stretch_seconds * rate))
 
 
-def _longest(frames: Frames, split: str, least: int, most: int) -> list[tuple[int, Tensor]]:
-    """Speaker and frames of utterances with at least so many frames: every speaker's longest, then second, ..."""
-    of_speaker: dict[int, list[Tensor]] = {}
+def _longest(frames: Frames, split: str, least: int, most: int) -> list[tuple[int, Tensor, str]]:
+    """Speaker, frames and name of utterances with at least so many frames: every speaker's longest, then second, ..."""
+    of_speaker: dict[int, list[tuple[Tensor, str]]] = {}
     inside = frames.in_split(split)
     for place, z in enumerate(frames.z.split(frames.offsets.diff().tolist())):
         start = int(frames.offsets[place])
         if len(z) >= least and bool(inside[start]):
-            of_speaker.setdefault(int(frames.speaker[start]), []).append(z)
+            of_speaker.setdefault(int(frames.speaker[start]), []).append((z, frames.utterances[place]))
     ranked = [
-        (rank, speaker, z)
+        (rank, speaker, z, name)
         for speaker, some in sorted(of_speaker.items())
-        for rank, z in enumerate(sorted(some, key=len, reverse=True))
+        for rank, (z, name) in enumerate(sorted(some, key=lambda one: len(one[0]), reverse=True))
     ]
-    return [(speaker, z) for _, speaker, z in sorted(ranked, key=lambda one: one[:2])][:most]
+    return [(speaker, z, name) for _, speaker, z, name in sorted(ranked, key=lambda one: one[:2])][:most]
 
 
 def _utterances(frames: Frames, split: str) -> list[Tensor]:

@@ -17,7 +17,7 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.experiments.outcome import Outcome, show
-from audio_engram.experiments.stretches import figures, horizons, lived, stretches
+from audio_engram.experiments.stretches import figures, horizons, judged_end, lived, stretches
 from audio_engram.experiments.trajectories import BATCH, Trajectories, find_trajectories, stretch_frames
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
@@ -31,7 +31,6 @@ from audio_engram.two_stage import TwoStage, equal_sizes, fit_magnitudes, n_para
 ONE, TWO = "vmf", "two_stage"
 DIFFERENCE = f"{TWO} - {ONE}"
 TRUE_DIRECTIONS = "two_stage_true_directions"
-JUDGED_AT = 20.0  # seconds
 WINDOWS = 4  # at once, each step of which is one of a batch
 
 CRITERION = Criterion(
@@ -191,14 +190,12 @@ def _frames(one: DynamicsModel, two: TwoStage, segment: Segment) -> tuple[Tensor
 
 
 def _judge(some: Trajectories, measured: list[Measurement]) -> Finding:
-    limit = JUDGED_AT * some.run.codec.frame_rate
-    times = [m for m in measured if m.metric == CRITERION.metric]
-    judged = max((m for m in times if m.step <= limit), key=lambda m: m.step, default=times[-1])
+    end, ratio = judged_end(some), "frechet_latents_ratio"
+    judged = next(m for m in measured if m.metric == CRITERION.metric and m.step == end)
 
     def told(metric: str, model: str, step: int = 1) -> str:
         return show(next(m for m in measured if (m.metric, m.model, m.step) == (metric, model, step)))
 
-    end, ratio = judged.step, "frechet_latents_ratio"
     return Finding(
         criterion=CRITERION,
         measured=judged,

@@ -44,6 +44,14 @@ MANIFOLD = {
     "diverged_frozen": Metric("diverged: frozen", "share", "Rollouts that stopped moving."),
     "diverged_not_finite": Metric("diverged: not finite", "share", "Rollouts that left the finite numbers."),
     "finite_share": Metric("finite rollouts", "share", "Rollouts without a step that is not finite."),
+    "cycle_error": Metric("cycle error", "", "How far latents are from what their own sound is encoded to, median."),
+    "cycle_error_ratio": Metric("cycle error", "times real", "The same over that of real latents; 1 is real."),
+    "level_slope": Metric("slope of the level", "dB/s", "Of the decoded stretch: below 0 it fades."),
+    "spectral_flatness": Metric("spectral flatness", "", "Of the decoded stretch: 0.56 is white noise, 0 a tone."),
+    "modulation": Metric(
+        "modulation, 2 to 10 Hz", "", "Variance of the amplitude at the rates of syllables over its mean²."
+    ),
+    "speech_share": Metric("speech", "share", "Frames of the decoded stretch that are voiced or near a voiced one."),
     "excess_share": Metric(
         "excess ΔNLL, of the best",
         "share",

@@ -160,6 +160,8 @@ EXPERIMENTS = {
 SOUNDS = {
     "round_trip": "What cosines against one true future cannot tell. The codec round trip is the best any model can "
     "sound.",
+    "sampled_rollout": "Sampled rollouts are played for the two seconds before 2, 5 and 20 s after one true context. "
+    "The recording, the codec alone, draws from true contexts and true frames in random order are there to compare.",
     "archetype": "An archetype is played as the held-out increments nearest to its centroid, ten at most and one of "
     "each speaker, one after another; each stands in the middle of 0.8 s of its recording. If an archetype is a thing "
     "that is heard, all clips of it change alike in their middle. Played are the largest, those that are met most "

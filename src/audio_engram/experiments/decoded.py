@@ -1,0 +1,130 @@
+"""Sampled rollouts as sound: what the codec makes of them, beside the recordings and the codec alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio_engram import checkpoint
+from audio_engram.clips import heard
+from audio_engram.cycle_error import cycle_error
+from audio_engram.errors import UsageError
+from audio_engram.experiments.outcome import Outcome
+from audio_engram.experiments.trajectories import Trajectories
+from audio_engram.measurements import Measurement
+from audio_engram.runs import Run
+from audio_engram.seeds import generator_for
+from audio_engram.sound_figures import FIGURES, sound_figures
+from audio_engram.statistics import Interval, SpeakerBootstrap
+from audio_engram.trajectory_figures import quantile_figure
+
+FILE = "rollouts.safetensors"
+ORIGINAL, ROUND_TRIP = "original", "codec round trip"
+CONTEXT, REAL = "context", "real"
+
+
+def can_be_heard(run: Run) -> bool:
+    """Whether there are recordings, a decoder, and a wish to decode."""
+    return run.corpus is not None and run.codec.playable and run.config.experiments.decoded > 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The first few trajectories: `anchors` are stretches right after the context, `rolled` goes on for longer.
+
+    Of every one the audio of its last stretch is measured; what comes before is decoded too, because a decoder may
+    look back.
+    """
+
+    some: Trajectories
+    anchors: dict[str, Float[Tensor, "B S D"]]
+    rolled: dict[str, Float[Tensor, "n S2 D"]]
+
+    def outcome(self) -> Outcome:
+        """Figures of the audio and cycle errors; warnings say what has no sound."""
+        found = Outcome()
+        self._figures(ORIGINAL, self._recorded(), self._stretch, found)
+        for name, latents in ({ROUND_TRIP: self.some.real} | self.anchors | self.rolled).items():
+            self._figures(name, self._sounds(name, latents, found), latents.shape[1], found)
+        try:
+            found.measurements += self._cycle_errors()
+        except UsageError as error:  # a codec that gives back another number of frames, or a user's that fails
+            found.warnings.append(f"Stability: {error}.")
+        return found
+
+    def keep(self, words: dict[str, str]) -> None:
+        """Write what is to be heard of the first trajectory into the run's folder; `words` name the rollouts."""
+        parts = {CONTEXT: self.some.context, REAL: self.some.real} | self.anchors | self.rolled
+        note = {"utterance": self.some.utterances[0], "words": words, "anchors": list(self.anchors)}
+        checkpoint.save(self.some.run.folder / FILE, {name: z[0].clone() for name, z in parts.items()}, note)
+
+    @property
+    def _n(self) -> int:
+        return min(self.some.run.config.experiments.decoded, len(self.some.context))
+
+    @property
+    def _stretch(self) -> int:
+        return self.some.real.shape[1]
+
+    def _recorded(self) -> Iterator[Tensor]:
+        """The recordings of the stretches."""
+        run = self.some.run
+        assert run.corpus is not None
+        hop, rate = run.codec.hop, run.codec.sample_rate
+        items, start = {item.id: item for item in run.corpus.items}, self.some.context.shape[1]
+        for name in self.some.utterances[: self._n]:
+            yield items[name].audio(rate)[start * hop : (start + self._stretch) * hop]
+
+    def _sounds(self, name: str, latents: Float[Tensor, "B S D"], found: Outcome) -> Iterator[Tensor]:
+        """The last stretch of every trajectory, decoded; nothing where there is no sound, and why in the first."""
+        run, silent = self.some.run, []
+        for context, z in zip(self.some.context[: self._n], latents[: self._n], strict=True):
+            audio = heard(run.codec, torch.cat([context, z]), run.frames(), len(context))
+            if isinstance(audio, str):
+                silent.append(audio)
+                audio = torch.zeros(0)
+            yield audio[-self._stretch * run.codec.hop :]
+        if silent:
+            found.warnings.append(f"Stability: {len(silent)} of {self._n} of {name} have no sound: {silent[0]}.")
+
+    def _figures(self, name: str, sounds: Iterator[Tensor], step: int, found: Outcome) -> None:
+        """The mean of each figure over trajectories that have it."""
+        rate = self.some.run.codec.sample_rate
+        of = [sound_figures(sound, rate) for sound in sounds]
+        for metric in FIGURES:
+            values = torch.tensor([one[metric] for one in of], dtype=torch.float64)
+            told = values.isfinite()
+            interval = Interval(float("nan"), None, None, 0, 0)
+            if bool(told.any()):
+                speaker = self.some.speaker[: self._n][told]
+                interval = self._bootstrap(speaker).mean(values[told])
+            found.measurements.append(self._record(name, metric, interval, step))
+
+    def _cycle_errors(self) -> list[Measurement]:
+        """Medians over the frames of the last stretch, and over those of real latents."""
+        run, real = self.some.run, self._errors(self.some.real)
+        bootstrap = self._bootstrap(self.some.speaker[: self._n])
+        found = []
+        for place, (name, latents) in enumerate((self.anchors | self.rolled).items()):
+            pair, generator = (self._errors(latents), real), generator_for(run.config.seed, "cycle")
+            figure = quantile_figure(pair, 0.5, bootstrap, generator)
+            if place == 0:
+                found.append(self._record(ROUND_TRIP, "cycle_error", figure.real, self._stretch))
+            found.append(self._record(name, "cycle_error", figure.generated, latents.shape[1]))
+            found.append(self._record(name, "cycle_error_ratio", figure.ratio, latents.shape[1]))
+        return found
+
+    def _errors(self, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "n S2"]:
+        run = self.some.run
+        frames = run.frames()
+        whole = torch.cat([self.some.context[: self._n], latents[: self._n]], dim=1)
+        return cycle_error(run.codec, whole, frames.loc, frames.scale)[:, -self._stretch :]
+
+    def _bootstrap(self, speaker: Tensor) -> SpeakerBootstrap:
+        return SpeakerBootstrap(speaker, self.some.run.config.experiments.resamples, self.some.run.config.seed)
+
+    def _record(self, model: str, metric: str, interval: Interval, step: int) -> Measurement:
+        what = {"experiment": "stability", "model": model, "mode": "sampled", "step": step}
+        return self.some.run.measure(interval, metric=metric, **what)
