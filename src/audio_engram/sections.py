@@ -77,11 +77,12 @@ class ScoreConfig(Section):
 class CorrectionConfig(Section):
     """The correctors that are tried on the rollouts of one model: every combination.
 
-    Tweedie has a noise level and nothing else. Langevin makes so many steps of so many squares of the noise level.
+    Tweedie has a noise level and nothing else. Langevin makes so many steps of so many squares of the noise level, and
+    is tried as it is and ended by Tweedie.
     """
 
     regime: str = Field("mdn", description="the training whose rollouts are corrected")
-    levels: Sizes = Field((0.1, 0.3), description="noise levels, in standard deviations of the latents")
-    step_sizes: Sizes = Field((0.1, 0.5), description="of Langevin, in squares of the noise level")
+    levels: Sizes = Field((0.2, 0.8), description="noise levels, in standard deviations of the latents")
+    step_sizes: Sizes = Field((0.5,), description="of Langevin, in squares of the noise level")
     steps: Numbers = Field((1, 4), description="of Langevin, after each step of the rollout")
     seconds: float = Field(20.0, gt=0, description="length of the sampled rollouts, of which the end is judged [s]")

@@ -1,5 +1,6 @@
 """Correctors beside no corrector: a process whose true score is known, models that are right or wrong, and the grid."""
 
+from importlib import import_module
 from math import sqrt
 
 import pytest
@@ -16,6 +17,8 @@ from audio_engram.runs import Run
 from audio_engram.score.correction import Langevin, Tweedie
 from audio_engram.sections import CorrectionConfig
 
+# The package has a function of that name.
+MODULE = import_module("audio_engram.experiments.correction")
 DIM = 4
 STEP = sqrt(1 - AR.radius**2)  # standard deviation of what is new in a frame
 
@@ -107,6 +110,8 @@ def test_the_true_score_mends_a_model_that_is_wrong(run):
     assert times.high < 0.5
     assert state.high < 0
     assert "8 s" in finding.words
+    # Of sampled rollouts the state error falls too: they are three times too wide.
+    assert records.one(metric="sampled_state_error_difference", split="test").high < 0
     # Each figure alone agrees with the difference.
     alone = [records.one(metric="state_error", model=name).value for name in ("right", NONE)]
     assert alone[0] - alone[1] == pytest.approx(state.value)
@@ -200,12 +205,15 @@ def test_a_corrector_that_breaks_everything_is_a_measurement_too(run):
 def test_every_combination_is_tried_once():
     config = CorrectionConfig(levels=(0.1, 0.5), step_sizes=(0.1, 0.2), steps=(1, 3))
     names = [one.name for one in recipes(config)]
-    assert len(names) == len(set(names)) == 2 * 2 * (1 + 2 * 2)
+    assert len(names) == len(set(names)) == 2 * 2 * (1 + 2 * 2 * 2)
     assert "Tweedie, σ 0.1" in names
     assert "Langevin 3 × 0.2 σ², σ 0.5, given the context" in names
+    assert "Langevin 1 × 0.1 σ² and Tweedie, σ 0.5" in names
 
 
-def test_the_experiment_trains_its_denoisers_once(tmp_path):
+def test_the_experiment_trains_its_denoisers_once(tmp_path, monkeypatch):
+    # Two of six, one for each denoiser.
+    monkeypatch.setattr(MODULE, "recipes", lambda config: recipes(config)[1:4:2])
     grid = {"levels": [0.3], "step_sizes": [0.1], "steps": [1], "seconds": 3.0}
     first = correction(run_of(tmp_path, "world:ar:24", **grid))
     kept = {path.name: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
@@ -219,10 +227,11 @@ def test_the_experiment_trains_its_denoisers_once(tmp_path):
     assert denoiser(again, True).context == 2
     assert denoiser(again, False).context == 0
     records = Measurements(first.measurements)
-    assert len({r.model for r in records.select(metric="state_error_difference", split="test")}) == 4
+    assert len({r.model for r in records.select(metric="state_error_difference", split="test")}) == 2
     # The same step with the true noise level: eps = 0.1 · 0.3².
     made = recipes(again.config.experiments.correction)[1].make(again)
-    assert (made.sigma, made.step_size, made.n_steps) == (0.3, pytest.approx(0.009), 1)
+    assert (made.sigma, made.step_size, made.n_steps, made.denoised) == (0.3, pytest.approx(0.009), 1, False)
+    assert recipes(again.config.experiments.correction)[2].make(again).denoised
 
 
 def test_bad_settings_are_one_line_before_anything_is_trained(tmp_path):

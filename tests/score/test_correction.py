@@ -80,6 +80,17 @@ def test_langevin_has_the_variance_of_the_discretised_process(share, n_steps):
     assert abs(float(moved.mean())) < 5 * sqrt(expected / (4 * n))
 
 
+def test_langevin_ended_by_tweedie_has_no_noise_of_its_level_left():
+    """Of N(0, s²) + N(0, sigma²) the posterior mean has variance s⁴ / v, less than the s² of the clean frames."""
+    s, sigma, n = 0.8, 0.6, 20_000
+    v, world = s**2 + sigma**2, isotropic(4, s)
+    z = sqrt(v) * torch.randn(n, 4, generator=generator(1), dtype=torch.float64)
+    plain, ended = (Langevin(world, sigma, 0.05 * v, 40, generator(2), d)(z, no_context(z)) for d in (False, True))
+    torch.testing.assert_close(ended, Tweedie(world, sigma)(plain, no_context(z)))
+    # Finite steps: 1 / (1 - 0.05 / 2) wider; 4 n normal numbers, 5 deviations of their variance.
+    assert float(ended.var()) == pytest.approx(s**4 / v / (1 - 0.025), rel=5 * sqrt(2 / (4 * n)))
+
+
 def test_langevin_from_between_the_clusters_fills_both():
     world, n = Mixture(CENTRES, 0.3), 4000
     z = torch.zeros(n, 3, dtype=torch.float64)

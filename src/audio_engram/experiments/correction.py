@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from math import inf, isnan, log
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audio_engram.decision import Criterion, Finding, decisive
@@ -67,12 +67,13 @@ def compare(run: Run, model: nn.Module, correctors: Mapping[str, Make]) -> Outco
 
 @dataclass(frozen=True)
 class _Rolled:
-    """Rollouts of a model: scored ones by the typical step, the end of sampled ones, and where a corrector broke each
-    (0: nowhere)."""
+    """Rollouts of a model: scored ones by the typical step, of sampled ones the distance to the true state at the same
+    step and the end, and where a corrector broke each (0: nowhere)."""
 
     scores: RolloutScores
+    drawn_error: Float[Tensor, " B"]
     traits: Traits
-    broken: dict[str, Int[Tensor, " B"]]
+    broken: dict[str, Int[Tensor, " _"]]
 
 
 class _Split:
@@ -107,7 +108,9 @@ class _Split:
             "free_running": broken_step(scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
             "sampled": broken_step(drawn.latents, drawn.deltas),
         }
-        return _Rolled(scores, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), broken)
+        last = min(self.steps, self.stretch) - 1
+        error = (drawn.latents[:, last] - self.some.real[:, last]).norm(dim=1)
+        return _Rolled(scores, error, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), broken)
 
     def compared(self, name: str, make: Make) -> "_Compared":
         """With a corrector beside without."""
@@ -147,7 +150,9 @@ class _Compared:
         self.state = on.record("state_error_difference", on.over_speakers(difference), between, "free_running")
         self.times = on.record("frechet_latents_times", times["frechet_latents"], between, "sampled")
         increments = on.record("frechet_increments_times", times["frechet_increments"], between, "sampled")
-        self.differences = [self.state, self.times, increments]
+        drawn = some.bootstrap.mean(rolled.drawn_error - on.plain.drawn_error)
+        sampled = on.record("sampled_state_error_difference", drawn, between, "sampled")
+        self.differences = [self.state, sampled, self.times, increments]
         self.broken = [m for mode in rolled.broken for m in self._breaks(mode)]
 
     def _breaks(self, mode: str) -> list[Measurement]:

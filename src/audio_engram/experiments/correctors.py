@@ -20,7 +20,7 @@ from audio_engram.seeds import seed_for
 
 @dataclass(frozen=True)
 class Recipe:
-    """A corrector that is still to be given its denoiser: Langevin, or Tweedie without any steps.
+    """A corrector that is still to be given its denoiser: Langevin, `denoised` or not, or Tweedie without any steps.
 
     `step_size` is in squares of the noise level.
     """
@@ -29,11 +29,13 @@ class Recipe:
     level: float
     steps: int = 0
     step_size: float = 0.0
+    denoised: bool = False
 
     @property
     def name(self) -> str:
         """What it is called in measurements and sentences."""
         kind = f"Langevin {self.steps} × {self.step_size:g} σ²" if self.steps else "Tweedie"
+        kind += " and Tweedie" if self.denoised else ""
         return f"{kind}, σ {self.level:g}{', given the context' if self.conditional else ''}"
 
     def make(self, run: Run) -> Corrector:
@@ -41,13 +43,13 @@ class Recipe:
         model = denoiser(run, self.conditional)
         if not self.steps:
             return Tweedie(model, self.level)
-        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "correction", self.name))
-        return Langevin(model, self.level, self.step_size * self.level**2, self.steps, generator)
+        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "correction"))
+        return Langevin(model, self.level, self.step_size * self.level**2, self.steps, generator, self.denoised)
 
 
 def recipes(config: CorrectionConfig) -> list[Recipe]:
     """Every combination that is asked for."""
-    kinds = [(0, 0.0), *product(config.steps, config.step_sizes)]
+    kinds = [(0, 0.0, False), *product(config.steps, config.step_sizes, (False, True))]
     return [Recipe(context, level, *kind) for context, level, kind in product((False, True), config.levels, kinds)]
 
 

@@ -68,6 +68,9 @@ METRICS = {
         "state error / training mean", "", "Below 1: closer to the truth than the mean of the training data."
     ),
     "state_error_difference": Metric("difference of state errors", "", "Negative: the first model is closer."),
+    "sampled_state_error_difference": Metric(
+        "difference of state errors, sampled", "", "The same of rollouts that draw every increment."
+    ),
     "parameters": Metric("parameters", "", "Numbers that training changes.", whole=True),
     "delta_nll_difference": Metric("difference in NLL", "nats/frame", "Negative: the first model is better."),
     "delta_nll_rollout": Metric(

@@ -143,7 +143,10 @@ MEMORY = (
 
 CORRECTION = (
     (
-        ("frechet_latents_times", "frechet_increments_times", "state_error_difference"),
+        (
+            *("frechet_latents_times", "frechet_increments_times"),
+            *("state_error_difference", "sampled_state_error_difference"),
+        ),
         "With a corrector less or over without one, on the same speakers. Below 1, and below 0 for the error, is "
         "better.",
     ),

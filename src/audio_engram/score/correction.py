@@ -56,7 +56,8 @@ class Langevin:
     """`n_steps` of z <- z + eps score(z) + sqrt(2 eps) xi at one noise level, eps = `step_size`, noise included.
 
     The unadjusted algorithm (Roberts & Tweedie 1996). It draws from clean frames *plus* noise of size sigma, and by
-    its finite steps somewhat wider still; on any data it is stable for step sizes below 2 sigma².
+    its finite steps somewhat wider still; on any data it is stable for step sizes below 2 sigma². `denoised` ends with
+    the expected clean frame, which takes that noise off again (Jolicoeur-Martineau et al. 2021).
     The generator lives on the device of the latents, and is drawn from for every row in every step.
 
     Raises:
@@ -68,6 +69,7 @@ class Langevin:
     step_size: float
     n_steps: int
     generator: torch.Generator
+    denoised: bool = False
 
     def __post_init__(self) -> None:
         check_level(self.denoiser, self.sigma)
@@ -77,12 +79,12 @@ class Langevin:
             raise UsageError(f"Langevin with {self.n_steps} steps: use at least one")
 
     def __call__(self, latent: Float[Tensor, "B D"], context: Float[Tensor, "B W D"]) -> Float[Tensor, "B D"]:
-        """The latent after all steps."""
+        """The latent after all steps, or what is expected of the clean one then."""
         eps = self.step_size
         for _ in range(self.n_steps):
             drift = eps / self.sigma**2 * (_denoised(self.denoiser, latent, self.sigma, context) - latent)
             latent = latent + drift + sqrt(2 * eps) * standard_normal(latent.shape, latent, self.generator)
-        return latent
+        return _denoised(self.denoiser, latent, self.sigma, context) if self.denoised else latent
 
 
 def broken_step(latents: Float[Tensor, "B S D"], deltas: Float[Tensor, "B S D"]) -> Int[Tensor, " B"]:
