@@ -59,11 +59,13 @@ def run(tmp_path_factory):
 
 
 class Process(torch.nn.Module):
-    """The process itself in standardised units; `drift` moves what it expects, `wider` widens its draws."""
+    """The process itself in standardised units; `drift` moves what it expects, `wider` widens its draws, and it turns
+    so many times as fast."""
 
-    def __init__(self, run, drift=0.0, wider=1.0):
+    def __init__(self, run, drift=0.0, wider=1.0, turns=1):
         super().__init__()
-        self.turn, self.drift, self.wider = AR().matrix().float(), drift, wider
+        self.turn = AR.radius * torch.linalg.matrix_power(AR().matrix() / AR.radius, turns).float()
+        self.drift, self.wider = drift, wider
         frames = run.frames()
         self.loc, self.scale = frames.loc, frames.scale
 
@@ -136,18 +138,34 @@ def to_the_mean(noisy, sigma, context):
     return 0.5 * noisy
 
 
+def unmoved(noisy, sigma, context):
+    return noisy
+
+
 @pytest.mark.parametrize(
-    ("wrong", "make"),
+    ("wrong", "make", "judged_by"),
     [
-        ({}, lambda run: lambda: Tweedie(to_the_mean, 0.2)),
-        ({"wider": 3.0}, lambda run: langevin(to_the_mean, 0.2, 0.2)),
-        ({"drift": 0.1}, lambda run: lambda: Tweedie(lambda noisy, sigma, context: noisy, 0.2)),
+        # Turns twice as fast, so that the mean is nearer to the truth; but there nothing moves.
+        ({"turns": 2}, lambda: Tweedie(to_the_mean, 0.2), "frechet_latents_times"),
+        # Draws that are too narrow are made as wide as they should be, and so are typical steps.
+        ({"wider": 0.2}, langevin(unmoved, 0.2, 0.48 * STEP**2), "state_error_difference"),
+        ({"drift": 0.1}, lambda: Tweedie(unmoved, 0.2), "frechet_latents_times"),
     ],
-    ids=["shrinks", "makes noise", "does nothing"],
+    ids=["collapses", "makes noise", "does nothing"],
 )
-def test_what_helps_in_one_way_or_none_does_not_pass(run, wrong, make):
-    _, finding = judged(run, Process(run, **wrong), it=make(run))
-    assert finding.verdict in ("fail", "undecided")
+def test_what_helps_in_one_way_or_none_fails(run, wrong, make, judged_by):
+    records, finding = judged(run, Process(run, **wrong), it=make)
+    assert (finding.verdict, finding.criterion.metric) == ("fail", judged_by)
+    times, state = (
+        records.one(metric=m, split="test", model=f"it - {NONE}")
+        for m in ("frechet_latents_times", "state_error_difference")
+    )
+    if "turns" in wrong:
+        assert state.high < 0
+        assert times.low > 1
+    if "wider" in wrong:
+        assert times.high < 1
+        assert state.low > 0
 
 
 def test_the_corrector_is_chosen_on_validation_speakers_and_all_are_shown(run):
