@@ -55,7 +55,8 @@ def recipes(config: CorrectionConfig) -> list[Recipe]:
 
 def denoiser(run: Run, conditional: bool) -> Denoiser:
     """The run's denoiser of frames alone, or given the context; trained on first use, then kept in `checkpoints/`."""
-    return run.once(("denoiser", conditional), lambda: _train(run, conditional))  # type: ignore[no-any-return]
+    made: Denoiser = run.once(("denoiser", conditional), lambda: _train(run, conditional))
+    return made
 
 
 def _train(run: Run, conditional: bool) -> Denoiser:
