@@ -17,6 +17,7 @@ from audio_engram.experiments import EXPERIMENTS
 from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.memory import _Judged, criterion_for, without_memory
 from audio_engram.experiments.outcome import show
+from audio_engram.experiments.rollouts import baseline_nll
 from audio_engram.experiments.same_frames import SameFrames
 from audio_engram.forcing import free_running
 from audio_engram.measurements import Measurement, Measurements
@@ -160,6 +161,8 @@ def test_a_difference_is_that_of_the_same_frames(null, records):
     assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
     own, other = (records.one(model=f"memory-blend{name}", metric="delta_nll") for name in ("", "-one"))
     assert own.value - other.value == pytest.approx(found.value, abs=1e-9)
+    increment = score(predictor(run.baseline("increment"), False), windows, index, ar1).nll
+    assert own.value == pytest.approx(float((nll[0] - increment).mean()))
 
 
 def test_rollouts_are_counted_from_the_second_step_on(null, records):
@@ -174,6 +177,9 @@ def test_rollouts_are_counted_from_the_second_step_on(null, records):
     told = records.one(model=between("concentration", "matched"), metric="delta_nll_rollout_difference")
     assert told.value == pytest.approx(float(difference[valid].mean()))
     assert (told.mode, told.step) == ("free_running", 4)
+    above = (found[0].nll - baseline_nll(run.baseline("increment"), windows, index))[:, 1:][valid]
+    own = records.one(model="memory-concentration", metric="delta_nll_rollout")
+    assert own.value == pytest.approx(float(above.mean()))
     nearer = records.one(model=between("concentration", "matched"), metric="state_error_difference")
     errors = (found[0].state_error - found[1].state_error)[found[0].valid[:, 3], 3]
     assert nearer.value == pytest.approx(float(errors.mean()))
