@@ -118,6 +118,16 @@ def test_what_the_codec_keeps_has_no_cycle_error_and_what_it_adds_is_one(some, t
             assert records.one(model="mdn", metric="cycle_error_ratio").value == pytest.approx(1.0, rel=1e-3)
 
 
+def test_cycle_errors_are_those_of_the_last_stretch(some, monkeypatch):
+    def number_of_frame(codec, latents, loc, scale):
+        return torch.arange(latents.shape[1]).double().expand(len(latents), -1)
+
+    monkeypatch.setattr("audio_engram.experiments.decoded.cycle_error", number_of_frame)
+    records, n = Measurements(decoded(some).outcome().measurements), some.real.shape[1]
+    assert records.one(model="codec round trip", metric="cycle_error").value == pytest.approx(4 + n / 2, abs=1)
+    assert records.one(model="mdn", metric="cycle_error").value == pytest.approx(4 + 1.5 * n, abs=1)
+
+
 def test_what_is_not_finite_is_told_and_leaves_the_others(some):
     broken = torch.cat([some.real] * 2, dim=1)
     broken[1, 200] = torch.nan

@@ -121,6 +121,17 @@ def test_held_out_nats_are_those_of_single_frames(run, outcome):
     assert torch.equal(speaker, scores.speaker)
     torch.testing.assert_close(nll_two, -two.log_prob(segment).flatten())
     assert told.shape == log_m.shape
+    whole = windows.gather(windows.evenly(2 * len(run.held_out())))
+    nll_one, nll_two, log_m, *told, _ = module._frames(one, two, whole)
+    records = Measurements(outcome.measurements)
+    found = records.one(metric="delta_nll_difference")
+    assert found.value == pytest.approx(float((nll_two - nll_one).detach().mean()), rel=1e-5)
+    assert found.n_frames == len(nll_one)
+    spread = (log_m - two.magnitude.centre[0]).square().sum()
+    for name, expected in zip(("vmf", "two_stage"), told, strict=True):
+        left = (log_m - expected.detach()).square().sum()
+        value = records.one(model=name, metric="magnitude_r2").value
+        assert value == pytest.approx(1 - float(left / spread), rel=1e-4, abs=1e-5)
 
 
 class Exact(TwoStage):
