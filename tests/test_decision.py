@@ -2,9 +2,9 @@
 
 import pytest
 
+from audio_engram.decide import PRIORS, decide
 from audio_engram.decision import Criterion, Decision, Finding
 from audio_engram.measurements import Measurement
-from audio_engram.decide import PRIORS, decide
 
 
 def criterion(relation="above", threshold=0.6, experiment="factorisation", metric="direction_cosine"):

@@ -13,8 +13,8 @@ from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
-from audio_engram.tree import BEGINNING
 from audio_engram.statistics import Interval
+from audio_engram.tree import BEGINNING
 
 STEPS = 5
 SETTINGS = {

@@ -51,7 +51,8 @@ def verdicts(passed: list[Passed]) -> Table:
     caption = (
         f"Verdicts over seeds, with 95 % intervals of the share that passed (Wilson 1927). Where a world lacks "
         f"what its experiment asks for, calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, "
-        "if more than half pass, which a quarter of the seeds can tell. It holds only so far where so few seeds could not have told otherwise."
+        "if more than half pass, which a quarter of the seeds can tell. It holds only so far where so few seeds could "
+        "not have told otherwise."
     )
     return Table(caption, columns, rows, heads=3)
 
