@@ -2,8 +2,10 @@
 
 import pytest
 
+from audio_engram.advice import ANSWERED
 from audio_engram.decide import PRIORS, decide
 from audio_engram.decision import Criterion, Decision, Finding
+from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement
 
 
@@ -194,6 +196,12 @@ def test_a_headline_answers_at_most_two_questions_also_of_experiments_it_does_no
     )
     gaps = [finding("injection", "advantage_kept", "fail", "drift", model) for model in ("mdn", "vmf")]
     assert decide(gaps).headline == "? MDN: drift; VMF: drift."
+
+
+def test_every_experiment_that_is_asked_for_by_itself_has_its_sentences():
+    of_the_first_questions = {"predictability", "magnitude", "factorisation", "injection"}
+    assert set(ANSWERED) == set(EXPERIMENTS) - of_the_first_questions
+    assert all(set(said) == {"yes", "no", "open"} for said in ANSWERED.values())
 
 
 def test_no_advice_has_marks_of_code():

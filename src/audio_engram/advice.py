@@ -25,6 +25,31 @@ ANSWERED: dict[str, dict[Answer, str]] = {
         "no": "There are no reusable directions that contexts foretell.",
         "open": "Whether there are reusable directions that contexts foretell is undecided.",
     },
+    "stability": {
+        "yes": "Sampled rollouts stay like speech for 20 s.",
+        "no": "Sampled rollouts do not stay like speech for 20 s.",
+        "open": "Whether sampled rollouts stay like speech for 20 s is undecided.",
+    },
+    "memory": {
+        "yes": "A memory of directions gains more than its placebos.",
+        "no": "A memory of directions gains no more than its placebos.",
+        "open": "Whether a memory of directions gains more than its placebos is undecided.",
+    },
+    "correction": {
+        "yes": "A learned score brings rollouts nearer to speech and to the truth.",
+        "no": "A learned score does not bring rollouts nearer to both speech and the truth.",
+        "open": "Whether a learned score brings rollouts nearer to speech and to the truth is undecided.",
+    },
+    "sampling": {
+        "yes": "Training on drawn states keeps the magnitude at no loss.",
+        "no": "Training on drawn states does not keep the magnitude without a loss.",
+        "open": "Whether training on drawn states keeps the magnitude at no loss is undecided.",
+    },
+    "two_stage": {
+        "yes": "Magnitudes can be filled in after all directions.",
+        "no": "Magnitudes cannot be filled in after all directions.",
+        "open": "Whether magnitudes can be filled in after all directions is undecided.",
+    },
 }
 WHY_THEY_DIFFER = (
     "Contexts foretell them to a network that reads every frame of a context; clusters only tell roughly where it lies."
