@@ -33,7 +33,7 @@ SMALL = (
     *("model.width=8", "model.context=2", "model.components=2", "train.epochs=1"),
     *("experiments.lags=[1, 2]", "experiments.surrogate_lags=[1]", "experiments.ceiling_lags=[1]"),
     *("experiments.steps=16", "experiments.unrolls=[2]", "experiments.unroll_epochs=1"),
-    *("experiments.resamples=1000", "experiments.max_segments=64", "experiments.archetype_counts=[4]"),
+    *("experiments.resamples=1000", "experiments.max_segments=64"),
     *('experiments.regimes=["mdn"]', "experiments.horizons=[1.0, 2.0]", "experiments.stretch_seconds=1.0"),
     *("experiments.trajectories=8", "experiments.rollout_seconds=0.32"),
 )
