@@ -48,7 +48,7 @@ COUPLED = "coupled"
 STABILITIES = {
     "vmf": STABILITY,
     COUPLED: STABILITY.model_copy(
-        update={"question": "Is it with a concentration that depends on the magnitude, and a mixture of log-normals?"}
+        update={"question": "Is the factorised head's rollout more stable with κ(m) and a mixture of log-normals?"}
     ),
 }
 HEADS = {"mdn": "MDN", "vmf": "VMF", COUPLED: "κ(m)"}
