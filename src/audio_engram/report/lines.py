@@ -21,6 +21,7 @@ DASHES = {
 }
 LINEAR_TO = 100.0
 EXPLODED = 30.0
+FEW_PLACES = 4  # on an axis, each of which has its own tick
 DEEPEST = 1e-3  # of the largest value: below it a log axis would be drawn for what has long vanished
 
 
@@ -151,7 +152,8 @@ def _finish_x(on: Axes, places: list[float], look: Look) -> None:
         on.set_xlim(places[0] / 1.25, places[-1] * 1.25)
     elif places:
         every = max(1, round((places[-1] - places[0]) / 4))
-        on.set_xticks(sorted({places[0], *(p for p in places if p % every == 0)}))
+        few = len(places) <= FEW_PLACES
+        on.set_xticks(places if few else sorted({places[0], *(p for p in places if p % every == 0)}))
         on.xaxis.set_major_formatter(FuncFormatter(numbers.tick))
 
 

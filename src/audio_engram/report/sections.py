@@ -10,6 +10,7 @@ from audio_engram.report import figures, tables, words
 from audio_engram.report.clusters import archetype_tables, archetypes_shown, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.figure import Figure
+from audio_engram.report.remedies import anchors, remedies
 from audio_engram.report.tables import Table
 
 SPREAD = (
@@ -93,7 +94,7 @@ def _part(name: str, prefix: str, codec: str, records: Measurements, findings: t
         drawn = figures.factorisation(records, prefix, _threshold(findings, "direction_cosine"))
     else:
         drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
-    shown = comparison(records, name) if name in COMPARED else tables.parts(records)
+    shown = comparison(records, name) if name in COMPARED else SHOWN.get(name, tables.parts)(records)
     folded = numbers_behind(records, name) if name in COMPARED else TABLES.get(name, _generic)(records)
     return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
 
@@ -194,6 +195,9 @@ def _generic(records: Measurements) -> list[Table]:
     return [Table(f"The measurements of this experiment.{more}", table.columns, table.rows, table.heads)]
 
 
+SHOWN: dict[str, Callable[[Measurements], list[Table]]] = {"stability": remedies}
+"""Tables that are not folded away."""
+
 TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "predictability": _predictability,
     "magnitude": _magnitude,
@@ -207,6 +211,7 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
         "state_error_difference",
         "first_nonfinite_step",
     ),
+    "stability": lambda records: [*anchors(records), *_generic(records)],
     "two_stage": _two_stage,
     "structure": structure_tables,
     "archetypes": archetype_tables,

@@ -1,0 +1,88 @@
+"""Trainings against drift: how long their rollouts live, how far they are from speech, and what they cost."""
+
+from dataclasses import replace
+
+from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report import words
+from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
+from audio_engram.report.lines import Look, line_panel
+from audio_engram.report.series import Curve, Style, curves
+from audio_engram.report.tables import Table, shown
+
+WANTED = 1.5  # times real; the report does not load the experiment that asks for it
+REAL = {"real": Style("ink", "", "dashed")}
+COLUMNS = (
+    *("delta_nll_excess", "excess_share", "survival", "frechet_latents_ratio"),
+    *("magnitude_p50_ratio", "cycle_error_ratio", "speech_share"),
+)
+
+
+def stability(records: Measurements, name: str) -> list[Figure]:
+    """Survival, distances to real stretches and length of increments along the rollout."""
+    far = Look("step", "log", guides=((1.0, "real"), (WANTED, f"wanted: {WANTED:g}")))
+    looks = {
+        "survival": Look("step", limits=(-0.03, 1.03)),
+        "frechet_latents_ratio": far,
+        "frechet_increments_ratio": replace(far, guides=((1.0, "real"),)),
+        "magnitude_p50_ratio": Look("step", "log", bands=((0.8, 1.25),), guides=((1.0, ""),)),
+    }
+    tried = {*_trainings(records), *REAL}
+    panels: list[Drawn] = []
+    for metric, look in looks.items():
+        of_metric = Measurements(r for r in records.select(metric=metric, mode="sampled") if r.model in tried)
+        drawn = [_as_real(curve) for curve in curves(of_metric, "step")]
+        if any(len(curve.records) > 1 for curve in drawn):
+            panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look), drawn))
+    return figure(
+        f"Free-running rollouts that draw every increment, beside real utterances. {INTERVALS} Survival is the share "
+        "that has not left the bounds of real speech. Distances are of the stretch before each step; the shaded strip "
+        "of the magnitude is 0.8–1.25.",
+        panels,
+    )
+
+
+def _as_real(curve: Curve) -> Curve:
+    """Speech itself is a broken line."""
+    return replace(curve, style=REAL.get(curve.records[0].model, curve.style))
+
+
+def remedies(records: Measurements) -> list[Table]:
+    """Every training at its last horizon: what it costs in likelihood, and what it gains; the longest-lived first."""
+    last = {(r.model, r.metric): r for r in sorted(records, key=lambda r: r.step)}
+    named = sorted(_trainings(records), key=lambda model: _merit(last, model))
+    present = [metric for metric in COLUMNS if any((model, metric) in last for model in named)]
+    rows = tuple((words.model(model), *(shown(last.get((model, metric))) for metric in present)) for model in named)
+    caption = (
+        "Trainings by the survival of their rollouts at the last horizon, then by their teacher-forced excess. "
+        "Distances, magnitude and cycle error are times real."
+    )
+    return [Table(caption, ("training", *(words.metric(metric).label for metric in present)), rows)] if rows else []
+
+
+def _merit(last: dict[tuple[str, str], Measurement], model: str) -> tuple[float, float]:
+    lived, cost = (last.get((model, metric)) for metric in ("survival", "delta_nll_excess"))
+    return (-(_value(lived)), _value(cost))
+
+
+def _value(record: Measurement | None) -> float:
+    return record.value if record is not None and record.value is not None else 0.0
+
+
+def _trainings(records: Measurements) -> list[str]:
+    """The models with a teacher-forced likelihood, in the order in which they were tried."""
+    return list(dict.fromkeys(r.model for r in records.select(metric="delta_nll_excess")))
+
+
+def anchors(records: Measurements) -> list[Table]:
+    """What real, ill-treated and one-step stretches have by the same figures."""
+    tried = set(_trainings(records))
+    known = [m for m in COLUMNS[2:] if any(r.metric == m and r.model not in tried for r in records)]
+    cells = {(r.model, r.metric): r for r in sorted(records, key=lambda r: r.step) if r.model not in tried}
+    rows = tuple(
+        (words.model(model), *(shown(cells.get((model, metric))) for metric in known))
+        for model in dict.fromkeys(model for model, metric in cells if metric in known)
+    )
+    columns = ("stretches", *(words.metric(metric).label for metric in known))
+    return [Table("Anchors: true frames, well and ill-treated, and draws from true contexts.", columns, rows)] * bool(
+        rows
+    )
