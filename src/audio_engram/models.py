@@ -23,7 +23,8 @@ from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.dynamics.prototypes import check_size, load_prototypes, with_prototypes
 from audio_engram.regimes import REGIMES, Regime
 from audio_engram.seeds import generator_for, seed_for
-from audio_engram.train import History, fit
+from audio_engram.train import fit
+from audio_engram.training_loop import History
 
 Log = Callable[[str], None]
 PROTOTYPES = "prototypes"

@@ -30,7 +30,7 @@ from audio_engram.run_folder import claim, clear
 from audio_engram.seeds import seed_for
 from audio_engram.source import Source
 from audio_engram.statistics import Interval, SpeakerBootstrap
-from audio_engram.train import History
+from audio_engram.training_loop import History
 
 SURROGATES: dict[str, Callable[[Frames, int], Frames]] = {
     "shuffled_within": lambda frames, seed: frames.shuffled("within", seed),

@@ -14,11 +14,11 @@ from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
 from audio_engram.device import device_of
 from audio_engram.dynamics.heads import HEADS, Start
+from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, training_precision
 from audio_engram.errors import NumericalError, UsageError
 from audio_engram.losses import noisy, sampling_mask, teacher_forced_loss, unrolled_loss
-from audio_engram.training_loop import History as History
-from audio_engram.training_loop import Progress, Training
+from audio_engram.training_loop import History, Progress, Training
 
 MAX_VALIDATION = 8192
 FACTOR = 0.5
@@ -55,17 +55,35 @@ def fit(
     return _Training(model, config, seed).run(windows, path, progress)
 
 
-class _Training(Training):
+class PatientTraining(Training):
     """Halves the learning rate after every epoch without gain, and stops after some of them."""
 
     section = "train"
-    model: DynamicsModel
+    model: DynamicsModel | MagnitudeModel
     config: TrainConfig
 
-    def __init__(self, model: DynamicsModel, config: TrainConfig, seed: int) -> None:
+    def __init__(self, model: DynamicsModel | MagnitudeModel, config: TrainConfig, seed: int) -> None:
         super().__init__(model, config, seed, betas=(0.9, 0.95))
         self.device = device_of(model)
         model.precision = training_precision(config.precision, self.device)
+
+    def over(self) -> bool:
+        return super().over() or self.history.waited >= self.config.patience
+
+    def epoch(self, train: Windows, validation: Windows) -> None:
+        super().epoch(train, validation)
+        if self.history.waited:
+            self.history.learning_rate *= FACTOR
+            self.set_learning_rate(self.history.learning_rate)
+
+
+class _Training(PatientTraining):
+    """A dynamics model on its batches, with a discriminator if one is asked for."""
+
+    model: DynamicsModel
+
+    def __init__(self, model: DynamicsModel, config: TrainConfig, seed: int) -> None:
+        super().__init__(model, config, seed)
         self.adversary = self._adversary()
 
     def _adversary(self) -> Adversary | None:
@@ -74,17 +92,10 @@ class _Training(Training):
         dim, width = len(self.model.data_loc), self.model.config.width
         return Adversary(dim, self.config.unroll, width, self.seed, self.device)
 
-    def over(self) -> bool:
-        return super().over() or self.history.waited >= self.config.patience
-
     def epoch(self, train: Windows, validation: Windows) -> None:
         super().epoch(train, validation)
-        h = self.history
         if self.adversary is not None:
-            h.epochs[-1]["told_apart"] = self.adversary.accuracy()
-        if h.waited:
-            h.learning_rate *= FACTOR
-            self.set_learning_rate(h.learning_rate)
+            self.history.epochs[-1]["told_apart"] = self.adversary.accuracy()
 
     def step(self, segment: Segment, generator: torch.Generator) -> Tensor:
         loss = super().step(segment, generator)

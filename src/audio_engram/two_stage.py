@@ -13,17 +13,16 @@ from torch import Generator, Tensor, nn
 
 from audio_engram.config import ModelConfig, TrainConfig
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.device import device_of
 from audio_engram.dynamics.backbones import Transformer
 from audio_engram.dynamics.directions import DIRECTION
 from audio_engram.dynamics.heads import Start
 from audio_engram.dynamics.magnitudes import MagnitudeModel, magnitude_loss
-from audio_engram.dynamics.model import DynamicsModel, training_precision
+from audio_engram.dynamics.model import DynamicsModel
 from audio_engram.errors import UsageError
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
-from audio_engram.train import FACTOR, MAX_VALIDATION
-from audio_engram.training_loop import History, Progress, Training
+from audio_engram.train import MAX_VALIDATION, PatientTraining
+from audio_engram.training_loop import History, Progress
 
 DIRECTION_SHARE = 0.75  # of the parameters: what is foretold there has D numbers, and a magnitude one
 TOLERANCE = 0.05
@@ -148,26 +147,10 @@ def fit_magnitudes(
     return _Training(model, config, seed).run(windows, path, progress)
 
 
-class _Training(Training):
+class _Training(PatientTraining):
     """As many increments an epoch and a batch as where each has a window of its own."""
 
-    section = "train"
     model: MagnitudeModel
-    config: TrainConfig
-
-    def __init__(self, model: MagnitudeModel, config: TrainConfig, seed: int) -> None:
-        super().__init__(model, config, seed, betas=(0.9, 0.95))
-        self.device = device_of(model)
-        model.precision = training_precision(config.precision, self.device)
-
-    def over(self) -> bool:
-        return super().over() or self.history.waited >= self.config.patience
-
-    def epoch(self, train: Windows, validation: Windows) -> None:
-        super().epoch(train, validation)
-        if self.history.waited:
-            self.history.learning_rate *= FACTOR
-            self.set_learning_rate(self.history.learning_rate)
 
     def batches(self, train: Windows, generator: torch.Generator) -> Iterator[Segment]:
         order = torch.randperm(len(train), generator=generator)

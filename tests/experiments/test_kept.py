@@ -15,7 +15,7 @@ from audio_engram.experiments.kept import keep, take
 from audio_engram.measurements import Measurement
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
-from audio_engram.train import History
+from audio_engram.training_loop import History
 
 NAMES = ["predictability", "magnitude", "injection"]
 SMALL = {

@@ -25,7 +25,7 @@ from audio_engram.metrics import predictor, score, score_rollouts
 from audio_engram.regimes import PLACEBOS, memory_regime, placebos
 from audio_engram.report.sections import sections
 from audio_engram.runs import Run
-from audio_engram.train import History
+from audio_engram.training_loop import History
 
 K = 8
 ROLES = ("blend", "concentration")

@@ -15,7 +15,7 @@ from audio_engram.experiments import decoded, prototypes
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.run_folder import deciding
 from audio_engram.runs import Run
-from audio_engram.train import History
+from audio_engram.training_loop import History
 
 FOLDER = "outcomes"
 BESIDE = {
