@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report import words
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
 from audio_engram.report.series import Curve, Style, curves
-from audio_engram.report.tables import Table, shown
+from audio_engram.report.tables import Table, by_model
 
 WANTED = 1.5  # times real; the report does not load the experiment that asks for it
 REAL = {"real": Style("ink", "", "dashed")}
@@ -50,13 +49,12 @@ def remedies(records: Measurements) -> list[Table]:
     """Every training at its last horizon: what it costs in likelihood, and what it gains; the longest-lived first."""
     last = {(r.model, r.metric): r for r in sorted(records, key=lambda r: r.step)}
     named = sorted(_trainings(records), key=lambda model: _merit(last, model))
-    present = [metric for metric in COLUMNS if any((model, metric) in last for model in named)]
-    rows = tuple((words.model(model), *(shown(last.get((model, metric))) for metric in present)) for model in named)
     caption = (
         "Trainings by the survival of their rollouts at the last horizon, then by their teacher-forced excess. "
         "Distances, magnitude and cycle error are times real."
     )
-    return [Table(caption, ("training", *(words.metric(metric).label for metric in present)), rows)] if rows else []
+    of_last = [last[model, metric] for model in named for metric in COLUMNS if (model, metric) in last]
+    return by_model(of_last, COLUMNS, caption, "training")
 
 
 def _merit(last: dict[tuple[str, str], Measurement], model: str) -> tuple[float, float]:
@@ -76,13 +74,6 @@ def _trainings(records: Measurements) -> list[str]:
 def anchors(records: Measurements) -> list[Table]:
     """What real, ill-treated and one-step stretches have by the same figures."""
     tried = set(_trainings(records))
-    known = [m for m in COLUMNS[2:] if any(r.metric == m and r.model not in tried for r in records)]
-    cells = {(r.model, r.metric): r for r in sorted(records, key=lambda r: r.step) if r.model not in tried}
-    rows = tuple(
-        (words.model(model), *(shown(cells.get((model, metric))) for metric in known))
-        for model in dict.fromkeys(model for model, metric in cells if metric in known)
-    )
-    columns = ("stretches", *(words.metric(metric).label for metric in known))
-    return [Table("Anchors: true frames, well and ill-treated, and draws from true contexts.", columns, rows)] * bool(
-        rows
-    )
+    others = sorted((r for r in records if r.model not in tried), key=lambda r: r.step)
+    caption = "Anchors: true frames, well and ill-treated, and draws from true contexts."
+    return by_model(others, COLUMNS[2:], caption, "stretches")

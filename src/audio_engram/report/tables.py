@@ -103,15 +103,20 @@ def across(records: Measurements, metrics: Sequence[str], caption: str) -> list[
     return [Table(caption, columns, rows, heads=2)] if rows else []
 
 
-def by_model(records: Measurements, metrics: Sequence[str], caption: str) -> list[Table]:
-    """Metrics side by side, a row for each model in the order in which they were measured, on held-out speakers."""
+def by_model(
+    records: Sequence[Measurement], metrics: Sequence[str], caption: str, rows_are: str = "model"
+) -> list[Table]:
+    """Metrics side by side, a row for each model in the order of the records, on held-out speakers.
+
+    Of several records of a model and metric the last one is shown.
+    """
     cells = {(r.model, r.metric): r for r in records if r.metric in metrics}
     present = [metric for metric in metrics if any(metric == known for _, known in cells)]
     rows = tuple(
         (words.model(name), *(shown(cells.get((name, metric))) for metric in present))
         for name in dict.fromkeys(name for name, _ in cells)
     )
-    return [Table(caption, ("model", *(words.metric(metric).label for metric in present)), rows)] if rows else []
+    return [Table(caption, (rows_are, *(words.metric(metric).label for metric in present)), rows)] if rows else []
 
 
 def all_records(records: Measurements) -> Table:
