@@ -227,14 +227,15 @@ def test_prototypes_are_directions_of_standardised_increments():
 
 
 def test_half_precision_is_for_training_alone():
-    model = make_model("vmf", configured(**EVERY), started(directions()), seed=0)
+    config = configured(**EVERY).model_copy(update={"dropout": 0.0})
+    model = make_model("vmf", config, started(directions()), seed=0)
     exact = model(contexts()).direction
     model.precision = torch.bfloat16
     model.train()
     rough = model(contexts()).direction
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
-    torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)
     assert torch.equal(model.eval()(contexts()).direction, exact)
 
 
