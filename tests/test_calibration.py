@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy.stats import binomtest
 
-from audio_engram import calibration, calibration_plan, cli
+from audio_engram import calibration_plan, cli
 from audio_engram.calibration import carry_out, plan_of, summary, wilson
 from audio_engram.calibration_plan import PLAN, Row
 from audio_engram.data.worlds import WORLDS, world
@@ -139,7 +139,7 @@ def test_magnitude_is_compared_at_the_lag_where_it_is_judged(tmp_path):
 def test_a_trial_keeps_what_its_world_says_at_the_lag_where_it_is_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration_plan, "SPEAKERS", 16)
     monkeypatch.setattr("audio_engram.data.processes.World.frames", 60)
-    monkeypatch.setitem(calibration.SETTINGS["train"], "epochs", 1)
+    monkeypatch.setitem(calibration_plan.SETTINGS["train"], "epochs", 1)
     (tmp_path / "trials").mkdir()
     trial = Trial(Row("magnitude", "strides", False), 0)
     carry_out(tmp_path, trial)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_engram import calibration, cli, trials
+from audio_engram import calibration, calibration_plan, cli, trials
 from audio_engram.calibration import calibrate
 from audio_engram.calibration_plan import PLAN, Row
 from audio_engram.data.manifest import text_checksum
@@ -86,7 +86,7 @@ def test_a_damaged_trial_is_carried_out_again_and_the_log_says_so(folder, noise,
     [
         (Trial(NOISE, 1), "another seed"),
         (Trial(Row("structure", "resonance", True), 0), "another world"),
-        (Trial(Row("archetypes", "noise", True), 0), "another experiment"),
+        (Trial(Row("archetypes", "noise", True), 0), "another experiment and another configuration"),
     ],
 )
 def test_a_trial_under_the_name_of_another_is_not_taken(folder, noise, trial, said):
@@ -99,15 +99,24 @@ def test_a_trial_under_the_name_of_another_is_not_taken(folder, noise, trial, sa
 def test_a_trial_of_another_version_or_other_settings_is_not_taken(folder, monkeypatch):
     lines = []
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "SPEAKERS", 16)
+        patch.setitem(calibration_plan.OTHER_SIZES, "structure", (16, 2))
         assert not is_done(folder, Trial(NOISE, 0), lines.append)
     monkeypatch.setattr(trials, "version", lambda name: "9.9")
     assert not is_done(folder, Trial(NOISE, 0), lines.append)
     said = [line.partition(": of ")[2] for line in lines]
     assert said == [
         "another configuration: carried out again",
-        "another version and another configuration: carried out again",
+        "another version: carried out again",
     ]
+
+
+def test_an_experiments_own_settings_are_those_of_its_trials_alone(folder, monkeypatch):
+    change = {"experiments": {"steps": 9}}
+    monkeypatch.setitem(calibration_plan.OTHER_SETTINGS, "structure", change)
+    assert NOISE.settings["experiments"] == OTHER.settings["experiments"] | change["experiments"]
+    assert not is_done(folder, Trial(NOISE, 0), print)
+    assert is_done(folder, Trial(OTHER, 0), print)
+    trials.claim(folder)  # the folder stays one of these settings
 
 
 def test_trials_that_cannot_be_taken_are_carried_out(folder, noise, monkeypatch):
@@ -147,7 +156,7 @@ def test_trials_of_other_settings_are_not_mixed(folder, monkeypatch):
     calibrate(folder, 1, 1, print, [NOISE])
     settings = folder / "trials/settings.json"
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "SPEAKERS", 16)
+        patch.setitem(calibration_plan.SETTINGS, "device", "cuda")
         with pytest.raises(UsageError, match=r"holds trials of other settings or of another version: use --overwrite"):
             calibrate(folder, 1, 1, print, [])
     with monkeypatch.context() as patch:
@@ -197,7 +206,7 @@ def test_clearing_refuses_files_that_no_calibration_wrote(folder, noise, name, e
 def test_clearing_some_of_the_trials_of_other_settings_is_refused_before_anything_is_deleted(
     folder, noise, monkeypatch
 ):
-    monkeypatch.setattr(trials, "SPEAKERS", 16)
+    monkeypatch.setitem(calibration_plan.SETTINGS, "device", "cuda")
     with pytest.raises(UsageError, match=r"archetypes-chained-0000\.json: of other settings .* without --only"):
         clear(folder, ["structure"])
     assert noise.exists()

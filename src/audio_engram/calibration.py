@@ -16,7 +16,7 @@ import torch
 from scipy.stats import norm
 
 from audio_engram import trials
-from audio_engram.calibration_plan import JUDGED_AT, PLAN, SETTINGS, TRUTHS, Row
+from audio_engram.calibration_plan import JUDGED_AT, PLAN, TRUTHS, Row
 from audio_engram.config import make_config
 from audio_engram.data.publish import publish_text
 from audio_engram.errors import UsageError
@@ -66,8 +66,9 @@ def carry_out(folder: Path, trial: Trial) -> None:
     """Run one experiment on one world in a folder that is thrown away, and keep what it measured and judged."""
     with TemporaryDirectory(prefix=f".{trial.name}.", suffix=".tmp", dir=folder / trials.FOLDER) as temporary:
         speakers, utterances = trial.row.size
-        data = SETTINGS["data"] | {"corpus": f"world:{trial.row.world}:{speakers}"}
-        run = Run(Path(temporary), make_config(SETTINGS | {"seed": trial.seed, "data": data}), log=lambda line: None)
+        settings = trial.row.settings
+        data = settings["data"] | {"corpus": f"world:{trial.row.world}:{speakers}"}
+        run = Run(Path(temporary), make_config(settings | {"seed": trial.seed, "data": data}), log=lambda line: None)
         assert run.world is not None
         run.world.utterances_per_speaker = utterances
         outcome = EXPERIMENTS[trial.row.experiment](run)

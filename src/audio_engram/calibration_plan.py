@@ -28,6 +28,18 @@ SETTINGS: dict[str, Any] = {
         "resamples": 1000,
     },
 }
+_STRETCHES = {"stretch_seconds": 2.4, "horizons": [2.4], "trajectories": 24}
+OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    "sampling": {"train": {"epochs": 4}},
+    "memory": {"model": {"memory": {"prototypes": 32}}, "experiments": _STRETCHES | {"memories": ["blend"]}},
+    "correction": {
+        "experiments": _STRETCHES | {"correction": {"levels": [0.2, 0.8], "steps": [1], "seconds": 2.4}},
+        "score": {"width": 64, "epochs": 6},
+    },
+    "two_stage": {"experiments": _STRETCHES},
+    "stability": {"experiments": _STRETCHES | {"regimes": ["mdn", "mdn-tied"]}},
+}
+"""What experiments change of the settings, for the sake of time or because a world has no more."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +56,19 @@ class Row:
         usual = OTHER_SIZES.get(self.experiment, (SPEAKERS, UTTERANCES))
         return OTHER_SIZES.get(f"{self.experiment} on {self.world}", usual)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of the configuration, without seed and corpus."""
+        return _merged(SETTINGS, OTHER_SETTINGS.get(self.experiment, {}))
+
     def seeds(self, asked: int) -> int:
         """How many seeds are drawn: fewer tell more than half from half than 5 % from never."""
         return asked if self.null else min(asked, max(LEAST_SEEDS, asked // 4))
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(values[key], of) for key, of in changes.items() if isinstance(values.get(key), dict)}
+    return values | changes | both
 
 
 PLAN = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from audio_engram.calibration_plan import OTHER_SIZES, SETTINGS, SPEAKERS, UTTERANCES, Row
+from audio_engram.calibration_plan import SETTINGS, Row
 from audio_engram.data.manifest import text_checksum
 from audio_engram.data.publish import make_folder, publish_text, remove_leftovers, unwritable
 from audio_engram.data.sealed import Unfit, read_sealed, write_sealed
@@ -98,15 +98,15 @@ def trial_file(folder: Path, trial: Trial) -> Path:
 
 def _identity(trial: Trial) -> dict[str, str]:
     """What an outcome follows from."""
-    of = {"experiment": trial.row.experiment, "world": trial.row.world, "seed": str(trial.seed)}
-    return of | {"version": version("audio-engram"), "configuration": text_checksum(made_with())}
+    row = trial.row
+    of = {"experiment": row.experiment, "world": row.world, "seed": str(trial.seed)}
+    configuration = text_checksum(json.dumps({"settings": row.settings, "speakers and utterances": row.size}))
+    return of | {"version": version("audio-engram"), "configuration": configuration}
 
 
 def made_with() -> str:
     """What all trials in a folder have in common, which is kept beside them."""
-    sizes = {"": (SPEAKERS, UTTERANCES)} | OTHER_SIZES
-    common = {"version": version("audio-engram"), "settings": SETTINGS, "speakers and utterances": sizes}
-    return json.dumps(common, indent=1) + "\n"
+    return json.dumps({"version": version("audio-engram"), "settings": SETTINGS}, indent=1) + "\n"
 
 
 def claim(folder: Path) -> None:

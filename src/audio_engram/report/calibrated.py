@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audio_engram import __version__, numbers
 from audio_engram.calibration import ALLOWED, Passed, Recovered
-from audio_engram.calibration_plan import OTHER_SIZES, SETTINGS, SPEAKERS, UTTERANCES
+from audio_engram.calibration_plan import OTHER_SETTINGS, OTHER_SIZES, SETTINGS, SPEAKERS, UTTERANCES
 from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
 from audio_engram.report import words
@@ -140,7 +140,7 @@ def write_page(path: Path, found: Found, seeds: int, command: str = "") -> None:
         "figures": figure(caption, panels),
         "tables": [table for table in (verdicts(found[0]), recovery(found[1]), worlds(found[0])) if table.rows],
         "made": _made(path, over, command),
-        "settings": json.dumps(SETTINGS, indent=1),
+        "settings": json.dumps(SETTINGS | {"in place of these, by experiment": OTHER_SETTINGS}, indent=1),
         "fooled": [f"{one.row.experiment} on {one.row.world}" for one in found[0] if not one.holds],
     }
     publish_text(path, page("calibration.html", helpers, content))
