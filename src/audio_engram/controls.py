@@ -36,5 +36,18 @@ def shuffled_frames(future: Float[Tensor, "B S D"], generator: torch.Generator) 
     return future.gather(1, order[..., None].expand_as(future))
 
 
+def gaussian_frames(
+    future: Float[Tensor, "B S D"], real: Float[Tensor, "N D"], generator: torch.Generator
+) -> Float[Tensor, "B S D"]:
+    """As many frames drawn from one Gaussian with mean and covariance of the `real` ones.
+
+    What Gaussians cannot say of one frame is lacking here, though every second moment is right.
+    """
+    mean, left = real.double().mean(0), real.double() - real.double().mean(0)
+    variance, axes = torch.linalg.eigh(left.T @ left / len(real))
+    noise = torch.randn(future.shape, generator=generator, dtype=torch.float64).to(future.device)
+    return (mean + (noise * variance.clamp(min=0).sqrt()) @ axes.T).to(future)
+
+
 def _increments(start: Float[Tensor, "*B D"], future: Float[Tensor, "*B S D"]) -> Float[Tensor, "*B S D"]:
     return future.diff(dim=-2, prepend=start.unsqueeze(-2))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from audio_engram.clustering import SphericalKMeans
 from audio_engram.config import Config, ModelConfig, TrainConfig
@@ -18,6 +18,7 @@ from audio_engram.data.windows import Windows
 from audio_engram.device import find_device
 from audio_engram.dynamics.anchor import MOST, drawn
 from audio_engram.dynamics.baselines import Baseline, BaselineName
+from audio_engram.dynamics.drawn_residuals import fit_drawn_residuals
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.dynamics.prototypes import check_size, load_prototypes, with_prototypes
@@ -83,6 +84,16 @@ class Models(ABC):
             return self._fit(f"{kind}-unroll{unroll}", model, (unroll, "real"), train)
 
         return self.once(("model", kind, unroll), make)
+
+    def drawing(self, regime: Regime) -> nn.Module:
+        """The model of a regime as rollouts draw from it: by its own density, or from stored residuals."""
+        if not regime.bandwidth:
+            return self.trained(regime)
+        control, seed = self.trained(REGIMES[regime.control]), seed_for(self.config.seed, "residuals")
+        windows = self.windows("train", 1)
+        return self.once(
+            ("drawing", regime.name), lambda: fit_drawn_residuals(control, windows, regime.bandwidth, seed)
+        )
 
     def trained(self, regime: Regime) -> DynamicsModel:
         """The model of a training regime, at lag 1."""

@@ -11,7 +11,8 @@ from audio_engram.errors import UsageError
 class Regime:
     """A head, what it changes of the configuration's model, memory and training, and whose weights it starts from.
 
-    Regimes of one `stream` see the same examples in the same order.
+    Regimes of one `stream` see the same examples in the same order. With a `bandwidth` nothing is trained: the model
+    of `control` draws from stored residuals.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Regime:
     start: str = ""
     memory: dict[str, Any] = field(default_factory=dict)
     stream: str = ""
+    bandwidth: float = 0.0
 
 
 NOISE = {"context_noise": 1.0}
@@ -30,6 +32,7 @@ QUIET = {"context_noise": 0.3}
 TIED = {"covariance": "semi-tied"}
 COUPLED = {"concentration": "coupled", "magnitude_components": 2}
 MEAN = {"step": "mean", "unroll": 16}
+NARROW, WIDE = 0.5, 0.9
 SAMPLED = {"step": "sample", "unroll": 16}
 
 REGIMES = {
@@ -50,6 +53,11 @@ REGIMES = {
             *("transformer-tied-noise", "Transformer, semi-tied MDN, noise", "mdn", "mdn-tied-noise"),
             TIED | {"backbone": "transformer"},
             NOISE,
+        ),
+        Regime("mdn-residuals", "MDN, draws of stored residuals", "mdn", "mdn", bandwidth=NARROW),
+        Regime("mdn-residuals-wide", "MDN, draws near stored residuals", "mdn", "mdn", bandwidth=WIDE),
+        Regime(
+            *("mdn-tied-residuals", "MDN, semi-tied, draws of stored residuals", "mdn", "mdn-tied"), bandwidth=NARROW
         ),
         Regime("mdn-mean", "MDN, unrolled on means", "mdn", "mdn", train=MEAN, start="mdn"),
         Regime("mdn-sampled", "MDN, unrolled on samples", "mdn", "mdn-mean", train=SAMPLED, start="mdn"),

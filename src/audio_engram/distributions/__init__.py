@@ -11,6 +11,7 @@ from audio_engram.distributions.magnitude import LogNormal, LogNormalMixture, Ma
 from audio_engram.distributions.mixture import DiagonalGaussian, DiagonalGaussianMixture
 from audio_engram.distributions.polar import CoupledConcentration, Polar, PolarMixture
 from audio_engram.distributions.rotated import Rotated
+from audio_engram.distributions.smoothed_bootstrap import Residuals, SmoothedBootstrap
 from audio_engram.distributions.von_mises_fisher import VonMisesFisher, VonMisesFisherMixture
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Magnitude",
     "Polar",
     "PolarMixture",
+    "Residuals",
     "Rotated",
+    "SmoothedBootstrap",
     "VonMisesFisher",
     "VonMisesFisherMixture",
     "concentration_from_mean_cosine",

@@ -61,6 +61,11 @@ class DeltaDistribution(Distribution):
         return self.mean
 
     @property
+    def spread(self) -> Float[Tensor, "*batch"]:
+        """How far draws lie from their mean: the root of the mean of the dimensions' variances."""
+        raise NotImplementedError
+
+    @property
     def direction(self) -> Float[Tensor, "*batch D"]:
         """Unit mean direction."""
         return torch.nn.functional.normalize(self.mean, dim=-1)

@@ -35,6 +35,11 @@ class DiagonalGaussian(DeltaDistribution):
         """E[delta]."""
         return self.loc
 
+    @property
+    def spread(self) -> Float[Tensor, "*batch"]:
+        """Root of the mean variance."""
+        return self.scale.square().mean(-1).sqrt()
+
 
 class DiagonalGaussianMixture(DeltaDistribution):
     """K diagonal Gaussians with weights softmax(`logits`) (Bishop 1994, Mixture Density Networks)."""
@@ -90,6 +95,13 @@ class DiagonalGaussianMixture(DeltaDistribution):
     def mean(self) -> Float[Tensor, "*batch D"]:
         """E[delta]."""
         return (self.weights[..., None] * self.loc).sum(-2)
+
+    @property
+    def spread(self) -> Float[Tensor, "*batch"]:
+        """Root of the mean variance: within components and between their means."""
+        around = self.loc - self.mean.unsqueeze(-2)
+        variance = ((2 * self.log_scale).exp() + around.square()).mean(-1)
+        return (self.weights * variance).sum(-1).sqrt()
 
     @property
     def typical(self) -> Float[Tensor, "*batch D"]:

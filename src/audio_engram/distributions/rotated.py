@@ -50,6 +50,11 @@ class Rotated(DeltaDistribution):
         """The typical step of `base`."""
         return self._turned(self.base.typical)
 
+    @property
+    def spread(self) -> Float[Tensor, "*batch"]:
+        """That of `base`, which no rotation changes."""
+        return self.base.spread
+
     def expected_log_magnitude(
         self, generator: Generator | None = None, n_samples: int = 32
     ) -> Float[Tensor, "*batch"]:

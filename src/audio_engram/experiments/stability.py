@@ -18,7 +18,7 @@ from audio_engram.runs import Run
 from audio_engram.statistics import Interval
 from audio_engram.survival import survival
 
-ANCHORS = ("teacher-forced", "shuffled frames")  # that are played beside original and round trip
+ANCHORS = ("teacher-forced", "shuffled frames", "Gaussian frames")  # that are played beside original and round trip
 CRITERION = Criterion(
     experiment="stability",
     question="Are sampled free-running rollouts still like real speech after 20 s?",
@@ -51,7 +51,7 @@ def stability(run: Run) -> Outcome:
     judged, heard = [], {}
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
-        rolled = some.sampled(run.trained(one), max(horizons(some)), one.name)
+        rolled = some.sampled(run.drawing(one), max(horizons(some)), one.name)
         judged.append(_Judged(some, one, rolled, (excess[one.name], best)))
         outcome.measurements += judged[-1].measurements
         heard[one.name] = rolled[: run.config.experiments.decoded, : judged_end(some)].clone()
@@ -96,7 +96,7 @@ def _above_trivial(run: Run, one: Regime) -> Tensor:
     """Nats per frame above the best trivial baseline, teacher-forced at lag 1 on held-out frames."""
     scored, windows = cell(run, 1, "real"), run.windows("test", 1)
     ar1 = predictor(run.baseline("ar1"), reads_utterance=False)
-    mine = score(predictor(run.trained(one), reads_utterance=False), windows, windows.with_valid_target(), ar1)
+    mine = score(predictor(run.drawing(one), reads_utterance=False), windows, windows.with_valid_target(), ar1)
     return mine.nll - scored.scores[scored.best_trivial()].nll
 
 

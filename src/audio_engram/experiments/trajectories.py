@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audio_engram.controls import shuffled_frames, slow_but_correct, stationary
+from audio_engram.controls import gaussian_frames, shuffled_frames, slow_but_correct, stationary
 from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
@@ -81,7 +81,8 @@ class Trajectories:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
         generator = generator_for(self.run.config.seed, "anchors")
         draws = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, "anchors"))
-        start, device = self.context[:, -1], self.run.device
+        start, device, frames = self.context[:, -1], self.run.device, self.run.frames()
+        known = frames.z[frames.in_split("train")]
         with torch.no_grad():
             forced = rollout(
                 model,
@@ -93,6 +94,7 @@ class Trajectories:
         return {
             "teacher-forced": forced.latents.cpu(),
             "shuffled frames": shuffled_frames(self.real, generator),
+            "Gaussian frames": gaussian_frames(self.real, known, generator_for(self.run.config.seed, "Gaussian")),
             "half magnitude": slow_but_correct(start, self.real, 0.5),
             "standing still": stationary(start, self.real),
         }

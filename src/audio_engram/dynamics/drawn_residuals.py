@@ -1,0 +1,66 @@
+"""A model's mean increments, and draws from what it left over in training instead of from its own density."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audio_engram.data.windows import Segment, Windows
+from audio_engram.distributions import DeltaDistribution, Residuals, SmoothedBootstrap
+from audio_engram.dynamics.anchor import drawn
+from audio_engram.dynamics.model import DynamicsModel
+from audio_engram.errors import UsageError
+
+STORED = 8192  # residuals
+CHUNK = 4096
+
+
+class DrawnResiduals(nn.Module):
+    """`forward(context)` has the model's mean and spread, and the shape of stored residuals.
+
+    A density that is learned has the shape of its family, a mixture of Gaussians here, whatever else one frame of
+    latents is like; residuals have the true one. They are kept over the spread that the model foretold.
+    """
+
+    def __init__(self, model: DynamicsModel, residuals: Residuals, bandwidth: float) -> None:
+        super().__init__()
+        self.model, self.residuals, self.bandwidth = model, residuals, bandwidth
+
+    @property
+    def n_features(self) -> int:
+        """How many numbers about the utterance the model reads."""
+        return self.model.n_features
+
+    def forward(
+        self, context: Float[Tensor, "B W D"], utterance: Float[Tensor, "B F"] | None = None
+    ) -> DeltaDistribution:
+        """The distribution of `delta`."""
+        law = self.model(context, utterance)
+        return SmoothedBootstrap(law.mean, law.spread, self.residuals.to(context), self.bandwidth)
+
+
+@torch.no_grad()
+def fit_drawn_residuals(model: DynamicsModel, windows: Windows, bandwidth: float, seed: int) -> DrawnResiduals:
+    """Store what the model leaves over on training windows (lag `windows.steps`), at most `STORED`, drawn at random.
+
+    Raises:
+        UsageError: for a model whose densities have no known spread.
+    """
+    if not has_spread(model):
+        raise UsageError(f"residuals: the spread of {model.kind} models is not known: use an mdn model")
+    index = windows.with_valid_target()
+    some = index[drawn(len(index), STORED, seed)]
+    rows = torch.cat([_residual(model, segment) for segment in windows.batches(some, CHUNK)])
+    return DrawnResiduals(model, Residuals.of(rows), bandwidth).eval()
+
+
+def has_spread(model: DynamicsModel) -> bool:
+    """Whether its densities know how far draws lie from their mean."""
+    return model.kind == "mdn"
+
+
+def _residual(model: DynamicsModel, segment: Segment) -> Float[Tensor, "B D"]:
+    """delta - E[delta] over the spread that was foretold, float64."""
+    here = segment.to(next(model.parameters()).device)
+    law = model(here.context, here.utterance if model.n_features else None)
+    left = here.delta[:, -1].double() - law.mean.double()
+    return (left / law.spread.double().unsqueeze(-1)).cpu()
