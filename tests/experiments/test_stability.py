@@ -137,7 +137,7 @@ def test_where_nothing_is_predictable_there_is_no_share_to_keep(tmp_path):
     assert not records.select(metric="excess_share")
 
 
-@pytest.mark.parametrize("name", REGIMES)
+@pytest.mark.parametrize("name", [name for name, one in REGIMES.items() if not one.bandwidth])
 def test_every_regime_trains_what_it_says(name, tmp_path_factory):
     run = run_of(tmp_path_factory.getbasetemp() / "regimes", "world:ar:8", unrolls=[2], unroll_epochs=1)
     one = regime(name)
@@ -153,6 +153,19 @@ def test_every_regime_trains_what_it_says(name, tmp_path_factory):
         changed = {**one.model, **one.train}.items() ^ {**control.model, **control.train}.items()
         # One thing is changed, though it may take two settings to say so.
         assert 1 <= len({key for key, _ in changed}) <= 2
+
+
+@pytest.mark.parametrize("name", [name for name, one in REGIMES.items() if one.bandwidth])
+def test_a_regime_with_a_bandwidth_draws_after_the_model_of_its_control_and_trains_none(name, tmp_path_factory):
+    run = run_of(tmp_path_factory.getbasetemp() / "regimes", "world:ar:8", unrolls=[2], unroll_epochs=1)
+    one = regime(name)
+    control = run.trained(REGIMES[one.control])
+    before = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
+    drawing = run.drawing(one)
+    assert (drawing.model, drawing.bandwidth) == (control, one.bandwidth)
+    assert run.drawing(one) is drawing
+    assert run.drawing(REGIMES[one.control]) is control
+    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == before
 
 
 def test_bad_settings_are_one_line_before_anything_is_trained(tmp_path):
