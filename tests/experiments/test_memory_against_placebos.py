@@ -18,7 +18,7 @@ from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.memory import _Judged, criterion_for, without_memory
 from audio_engram.experiments.outcome import show
 from audio_engram.experiments.rollouts import baseline_nll
-from audio_engram.experiments.same_frames import SameFrames
+from audio_engram.experiments.same_trajectories import SameTrajectories
 from audio_engram.forcing import free_running
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.metrics import predictor, score, score_rollouts
@@ -105,7 +105,7 @@ def test_it_passes_where_contexts_select_among_a_few_directions_and_speech_is_sc
     )
     changed = {"model": model, "train": train}
     run = Run(tmp_path / "run", config.model_copy(update=changed), log=lambda line: None)
-    same = SameFrames(run, "memory")
+    same = SameTrajectories(run, "memory")
     finding = _Judged(same, "blend", same.tried("vmf", run.model("vmf"))).finding()
     assert finding.verdict == "pass"
     assert finding.measured.high < finding.criterion.threshold == pytest.approx(-0.32)
@@ -247,7 +247,7 @@ def test_the_report_has_the_placebos_in_tables(null, records):
 
 @pytest.fixture(scope="module")
 def same(null):
-    return SameFrames(null[0], "memory")
+    return SameTrajectories(null[0], "memory")
 
 
 class Given(torch.nn.Module):
@@ -340,7 +340,7 @@ def test_of_several_memories_validation_says_which_is_judged(null, monkeypatch):
     fake = {f"regime-{name}": History(best=loss) for name, loss in losses.items()}
     one, other = (object.__new__(_Judged) for _ in ROLES)
     for mine, role in ((one, "blend"), (other, "concentration")):
-        mine.same, mine.role, mine.regime = SameFrames.__new__(SameFrames), role, memory_regime(role)
+        mine.same, mine.role, mine.regime = SameTrajectories.__new__(SameTrajectories), role, memory_regime(role)
         mine.same.run = run
     monkeypatch.setattr(run, "histories", fake)
     assert (one.preferred, other.preferred) == (-0.5, -1.0)

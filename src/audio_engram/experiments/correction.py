@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.correctors import recipes
 from audio_engram.experiments.outcome import Outcome, show
+from audio_engram.experiments.rollouts import free_rollouts, mean_after
 from audio_engram.experiments.trajectories import find_trajectories
-from audio_engram.forcing import free_running
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
-from audio_engram.metrics import RolloutScores, score_rollouts
+from audio_engram.metrics import RolloutScores
 from audio_engram.regimes import regime
 from audio_engram.rollout import Corrector, RolloutOptions
 from audio_engram.runs import Run
@@ -46,7 +46,7 @@ Make = Callable[[], Corrector]
 def correction(run: Run) -> Outcome:
     """Rollouts of one model without and with every corrector, on validation and on held-out speakers."""
     settings = run.config.experiments.correction
-    model = run.trained(regime(settings.regime))
+    model = run.drawing(regime(settings.regime))
     return compare(run, model, {one.name: partial(one.make, run) for one in recipes(settings)})
 
 
@@ -95,14 +95,8 @@ class _Split:
 
     def rollouts(self, make: Make | None) -> _Rolled:
         """Rollouts with a corrector; increments are drawn by the same random numbers as without."""
-        scores = score_rollouts(
-            self.model,
-            self.windows,
-            self.index,
-            {"free_running": free_running(self.steps)},
-            self.run.baseline("ar1").last,
-            RolloutOptions(corrector=make() if make else None),
-        )["free_running"]
+        options = RolloutOptions(corrector=make() if make else None)
+        scores = free_rollouts(self.run, self.model, (self.windows, self.index), options)
         drawn = self.some.drawn(self.model, self.length, "correction", make() if make else None)
         broken = {
             "free_running": broken_step(scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
@@ -120,17 +114,15 @@ class _Split:
     def alone(self, name: str, rolled: _Rolled) -> list[Measurement]:
         """The figures of one kind of rollouts."""
         some = self.some
-        found = [self.record("state_error", self.over_speakers(rolled.scores.state_error), name, "free_running")]
+        found = [self.record("state_error", self.at_last(rolled.scores.state_error), name, "free_running")]
         if bool(rolled.traits.latents.isfinite().all(2).any()):
             figures = some.manifold.compare(rolled.traits, some.real_traits, some.bootstrap)
             found += [self.record(f"{figure}_ratio", figures[figure].ratio, name, "sampled") for figure in FIGURES]
         return found
 
-    def over_speakers(self, values: Tensor) -> Interval:
+    def at_last(self, values: Tensor) -> Interval:
         """Mean at the last step."""
-        valid = self.plain.scores.valid[:, -1]
-        speaker = self.plain.scores.speaker[valid, -1]
-        return self.run.bootstrap(speaker, self.split).mean(values[valid, -1])
+        return mean_after(self.run, self.plain.scores, values, self.steps - 1, self.split)
 
     def record(self, metric: str, interval: Interval, model: str, mode: str) -> Measurement:
         """A record of this split."""
@@ -147,7 +139,7 @@ class _Compared:
         some, difference = on.some, rolled.scores.state_error - on.plain.scores.state_error
         times = some.manifold.times_as_far(rolled.traits, on.plain.traits, some.real_traits, some.bootstrap)
         between = f"{name} - {NONE}"
-        self.state = on.record("state_error_difference", on.over_speakers(difference), between, "free_running")
+        self.state = on.record("state_error_difference", on.at_last(difference), between, "free_running")
         self.times = on.record("frechet_latents_times", times["frechet_latents"], between, "sampled")
         increments = on.record("frechet_increments_times", times["frechet_increments"], between, "sampled")
         drawn = some.bootstrap.mean(rolled.drawn_error - on.plain.drawn_error)
@@ -175,7 +167,7 @@ class _Compared:
     @property
     def merit(self) -> float:
         """The worse of the two conditions, as the log of a ratio: below 0 both are better than without."""
-        without = self.on.over_speakers(self.on.plain.scores.state_error).value
+        without = self.on.at_last(self.on.plain.scores.state_error).value
         if self.broke or self.state.value is None or self.times.value is None:
             return inf
         error, times = 1 + self.state.value / without, self.times.value

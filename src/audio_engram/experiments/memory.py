@@ -11,7 +11,7 @@ from audio_engram.dynamics.prototype_use import prototype_use
 from audio_engram.dynamics.residual_memory import fit_residual_memory
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import MARGIN
-from audio_engram.experiments.same_frames import SameFrames, Tried
+from audio_engram.experiments.same_trajectories import SameTrajectories, Tried
 from audio_engram.measurements import Measurement
 from audio_engram.regimes import PLACEBOS, Regime, memory_regime, placebos
 from audio_engram.runs import Run
@@ -46,7 +46,7 @@ def memory(run: Run) -> Outcome:
     Raises:
         UsageError: for more prototypes than the training split has increments.
     """
-    outcome, same = Outcome(), SameFrames(run, NAME)
+    outcome, same = Outcome(), SameTrajectories(run, NAME)
     plain_model = without_memory(run)
     plain = same.tried("vmf", plain_model)
     outcome.measurements += same.records(plain)
@@ -67,7 +67,7 @@ def without_memory(run: Run) -> DynamicsModel:
 class _Judged:
     """A memory in one role beside its placebos."""
 
-    def __init__(self, same: SameFrames, role: str, plain: Tried) -> None:
+    def __init__(self, same: SameTrajectories, role: str, plain: Tried) -> None:
         self.same, self.role, self.regime = same, role, memory_regime(role)
         run, model = same.run, same.run.trained(self.regime)
         tried = same.tried(self.regime.name, model)
@@ -117,7 +117,7 @@ class _Judged:
         )
 
 
-def _use(same: SameFrames, name: str, model: DynamicsModel) -> list[Measurement]:
+def _use(same: SameTrajectories, name: str, model: DynamicsModel) -> list[Measurement]:
     """How many prototypes are read in all and at once (exp of entropies), how much of them, and whether held-out
     speakers read the same."""
     train = same.run.windows("train", 1)
@@ -137,7 +137,7 @@ def _use(same: SameFrames, name: str, model: DynamicsModel) -> list[Measurement]
     return [*found, *([same.record("prototype_gate", same.bootstrap.mean(held.gate), name)] if blends else [])]
 
 
-def _residual(same: SameFrames, plain: Tried, model: DynamicsModel) -> list[Measurement]:
+def _residual(same: SameTrajectories, plain: Tried, model: DynamicsModel) -> list[Measurement]:
     """What the plain model left over in training contexts like this one, with as many entries as prototypes."""
     run = same.run
     entries, seed = run.config.model.memory.prototypes, seed_for(run.config.seed, NAME, "residual")
@@ -146,7 +146,7 @@ def _residual(same: SameFrames, plain: Tried, model: DynamicsModel) -> list[Meas
     return [*same.records(tried), *same.differences(tried, plain)]
 
 
-def _anchored(same: SameFrames, plain: Tried, model: DynamicsModel) -> list[Measurement]:
+def _anchored(same: SameTrajectories, plain: Tried, model: DynamicsModel) -> list[Measurement]:
     """Rollouts pulled towards training states; the control is pulled as much towards their mean, which is 0."""
     run, found = same.run, []
     frames = run.frames()

@@ -1,22 +1,41 @@
-"""What factorisation and injection share: per-step figures of rollouts with intervals, and the rollout ceiling."""
+"""What experiments on rollouts share: their segments, figures by step with intervals, and the rollout ceiling."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.data.windows import Windows
 from audio_engram.dynamics.baselines import Baseline
+from audio_engram.forcing import free_running
 from audio_engram.measurements import Measurement
-from audio_engram.metrics import RolloutScores, predictor, score
+from audio_engram.metrics import RolloutScores, predictor, score, score_rollouts
+from audio_engram.rollout import Forward, RolloutOptions
 from audio_engram.runs import Run
+from audio_engram.statistics import Interval
 
 
 def rollout_segments(run: Run, steps: int, split: str = "test") -> tuple[Windows, Tensor]:
     """Windows of a split and the segments that rollouts are measured on, spread evenly over it."""
     windows = run.windows(split, steps)
     return windows, windows.evenly(run.config.experiments.max_segments)
+
+
+def free_rollouts(run: Run, model: Forward, segments: tuple[Windows, Tensor], options: RolloutOptions) -> RolloutScores:
+    """Rollouts from these segments, as many steps as they have, that are given no true frame."""
+    windows, index = segments
+    masks = {"free_running": free_running(windows.steps)}
+    return score_rollouts(model, windows, index, masks, run.baseline("ar1").last, options)["free_running"]
+
+
+def mean_after(
+    run: Run, rolled: RolloutScores, values: Float[Tensor, "M S"], step: int, split: str = "test"
+) -> Interval:
+    """Mean over the steps after this one, of segments whose true increment there has a density."""
+    valid = rolled.valid[:, step:]
+    return run.bootstrap(rolled.speaker[:, step:][valid], split).mean(values[:, step:][valid])
 
 
 def baseline_nll(baseline: Baseline, windows: Windows, index: Tensor) -> Tensor:

@@ -1,22 +1,18 @@
 """Does training on drawn states keep the magnitude of increments, and what does it cost in likelihood?"""
 
 import torch
-from torch import Tensor
 
 from audio_engram.config import Config
 from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.errors import UsageError
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import MARGIN
-from audio_engram.experiments.rollouts import rollout_segments
-from audio_engram.forcing import free_running
+from audio_engram.experiments.same_frames import SameFrames
 from audio_engram.measurements import Measurement
-from audio_engram.metrics import predictor, score, score_rollouts
 from audio_engram.regimes import REGIMES, Regime, regime
 from audio_engram.rollout import RolloutOptions, Step
 from audio_engram.runs import Run
 from audio_engram.seeds import seed_for
-from audio_engram.statistics import Interval
 
 SETTING = "experiments.sampling_regimes"
 MODES: dict[str, Step] = {"sampled": "sample", "mean": "mean"}
@@ -39,10 +35,10 @@ def sampling(run: Run) -> Outcome:
     """Unrolled trainings and the teacher-forced models that they start from: magnitudes in rollout, and ΔNLL."""
     regimes = unrolled_regimes(run.config)
     tried: dict[str, _Tried] = {}
-    outcome, frames = Outcome(), _Frames(run)
+    outcome, same = Outcome(), SameFrames(run, LONG.experiment)
     for name in dict.fromkeys((*(one.start for one in regimes), *(one.name for one in regimes))):
         run.log(f"sampling: {REGIMES[name].words}")
-        tried[name] = _Tried(frames, REGIMES[name])
+        tried[name] = _Tried(same, REGIMES[name])
         outcome.measurements += tried[name].measurements
     for one in regimes:
         others = [name for name in dict.fromkeys((one.start, one.control)) if name in tried]
@@ -67,57 +63,27 @@ def unrolled_regimes(config: Config) -> list[Regime]:
     return [REGIMES[name] for name in config.experiments.sampling_regimes]
 
 
-class _Frames:
-    """The held-out frames and segments that all models are tried on."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.steps = run, run.config.experiments.steps
-        self.windows = run.windows("test", 1)
-        self.index = self.windows.with_valid_target()
-        self.segments, self.some = rollout_segments(run, self.steps)
-        self.bootstrap = run.bootstrap(run.frames().speaker[self.windows.target[self.index]])
-        self.increment = self.nll(run.baseline("increment"))
-
-    def nll(self, model: torch.nn.Module) -> Tensor:
-        """Nats of every true increment, given the true context (M,)."""
-        ar1 = predictor(self.run.baseline("ar1"), reads_utterance=False)
-        return score(predictor(model, reads_utterance=False), self.windows, self.index, ar1).nll
-
-    def record(self, metric: str, interval: Interval, model: str, mode: str, step: int = 1) -> Measurement:
-        """A record of this experiment."""
-        return self.run.measure(
-            interval, experiment="sampling", metric=metric, model=model, mode=mode, step=step, lag=1
-        )
-
-
 class _Tried:
     """One training: nats on true contexts, and the length of its increments at every step of free-running rollouts."""
 
-    def __init__(self, frames: _Frames, one: Regime) -> None:
-        self.frames, self.regime = frames, one
-        self.model = frames.run.trained(one)
-        self.nll = frames.nll(self.model)
+    def __init__(self, same: SameFrames, one: Regime) -> None:
+        self.same, self.regime = same, one
+        self.model = same.run.trained(one)
+        self.nll = same.nll(self.model)
         self.ratios = {mode: self._ratios(mode, step) for mode, step in MODES.items()}
 
     def _ratios(self, mode: str, step: Step) -> list[Measurement]:
         """Sum of predicted over sum of true magnitudes at each step that has any."""
-        frames, run = self.frames, self.frames.run
-        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "sampling"))
-        rolled = score_rollouts(
-            self.model,
-            frames.segments,
-            frames.some,
-            {mode: free_running(frames.steps)},
-            run.baseline("ar1").last,
-            RolloutOptions(step, generator=generator),
-        )[mode]
+        same, run = self.same, self.same.run
+        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, same.experiment))
+        rolled = same.rolled(self.model, RolloutOptions(step, generator=generator))
         found = []
-        for s in range(frames.steps):
+        for s in range(same.steps):
             keep = rolled.valid[:, s]
             interval = run.bootstrap(rolled.speaker[keep, s]).ratio(
                 rolled.magnitude[keep, s], rolled.true_magnitude[keep, s]
             )
-            found.append(frames.record("magnitude_ratio", interval, self.regime.name, mode, s + 1))
+            found.append(same.record("magnitude_ratio", interval, self.regime.name, mode, s + 1))
         return found
 
     @property
@@ -127,20 +93,19 @@ class _Tried:
 
     @property
     def measurements(self) -> list[Measurement]:
-        frames = self.frames
-        above = frames.bootstrap.mean(self.nll - frames.increment)
-        forced = frames.record("delta_nll", above, self.regime.name, "teacher_forced")
+        above = self.same.bootstrap.mean(self.nll - self.same.increment)
+        forced = self.same.record("delta_nll", above, self.regime.name)
         return [forced, *(m for some in self.ratios.values() for m in some)]
 
     def loss(self, other: "_Tried") -> Measurement:
         """Nats a frame that this training is worse by than another, on the same frames."""
         between = f"{self.regime.name} - {other.regime.name}"
-        interval = self.frames.bootstrap.mean(self.nll - other.nll)
-        return self.frames.record("delta_nll_difference", interval, between, "teacher_forced")
+        interval = self.same.bootstrap.mean(self.nll - other.nll)
+        return self.same.record("delta_nll_difference", interval, between)
 
 
 def _judge(tried: _Tried, loss: Measurement, start: _Tried, control: _Tried | None) -> Finding:
-    tolerance = MARGIN * tried.frames.run.frames().dim
+    tolerance = MARGIN * tried.same.run.frames().dim
     cheap = SHORT.model_copy(update={"metric": "delta_nll_difference", "threshold": tolerance})
     criterion, measured = decisive([(LONG, tried.last), (SHORT, tried.last), (cheap, loss)])
     beside = [f"{show(start.last)} after teacher forcing alone"]
@@ -151,7 +116,7 @@ def _judge(tried: _Tried, loss: Measurement, start: _Tried, control: _Tried | No
         measured=measured,
         verdict=criterion.judge(measured),
         cause=criterion.cause(measured),
-        words=f"{tried.regime.words}: at step {tried.frames.steps} of rollouts that draw every increment these are "
+        words=f"{tried.regime.words}: at step {tried.same.steps} of rollouts that draw every increment these are "
         f"{show(tried.last)} times as long as the true ones ({', '.join(beside)}; "
         f"{show(tried.ratios['mean'][-1])} where rollouts take means). On true contexts its NLL is {show(loss)} nats a "
         f"frame above that of teacher forcing, of which {tolerance:.3g} count as no loss.",
