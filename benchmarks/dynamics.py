@@ -14,7 +14,7 @@ from audio_engram.forcing import free_running, injection, teacher_forcing
 from audio_engram.losses import teacher_forced_loss
 from audio_engram.metrics import score_rollouts
 from audio_engram.rollout import RolloutOptions, rollout
-from timing import Row, ratio, row
+from timing import Row, ratio, row, seconds
 
 W, D, WIDTH, K = 8, 512, 1024, 16
 CONFIG = ModelConfig(context=W, width=WIDTH, dropout=0.0)
@@ -31,6 +31,8 @@ def rows() -> Iterator[Row]:
     yield differentiable_rollout(checkpointed=True)
     yield saved_by_checkpointing()
     yield injection_diagnostic()
+    for kind in ("vmf", "mdn"):
+        yield sampled_rollouts(kind)
 
 
 def model_of(kind: str, dim: int = D) -> DynamicsModel:
@@ -180,3 +182,22 @@ def injection_diagnostic() -> Row:
         rounds=3,
     )
     return row("injection diagnostic, 4 modes / forward GEMMs", measured, 1.2)
+
+
+def sampled_rollouts(kind: str) -> Row:
+    """64 rollouts of 60 s at 12.5 Hz that draw every increment: minutes, and times the forward GEMMs of their steps."""
+    model, steps = model_of(kind), 750
+    context = windows_of(steps=1).gather(torch.arange(64)).context.contiguous()
+    floor = Gemms(model, 64, backward=False)
+
+    def work() -> None:
+        with torch.no_grad():
+            drawn = RolloutOptions("sample", generator=torch.Generator().manual_seed(0))
+            rollout(model, context, free_running(steps), options=drawn)
+
+    def gemms() -> None:
+        for _ in range(steps):
+            floor()
+
+    spent, least = seconds(work), seconds(gemms)
+    return row(f"64 sampled rollouts of 60 s, {kind} [min]", spent / 60, 2.0, f"{spent / least:.2f} x forward GEMMs")

@@ -55,11 +55,12 @@ def ratio(work: Work, floor: Work, rounds: int = 15) -> float:
     On one thread it is processor time, which other programs on the machine disturb less; else wall time.
     """
     work(), floor()
-    pairs = [(_seconds(work), _seconds(floor)) for _ in range(rounds)]
+    pairs = [(seconds(work), seconds(floor)) for _ in range(rounds)]
     return min(w for w, _ in pairs) / min(f for _, f in pairs)
 
 
-def _seconds(work: Work) -> float:
+def seconds(work: Work) -> float:
+    """Time of one call: the processor's on one thread, else the clock's."""
     clock = process_time if torch.get_num_threads() == 1 else perf_counter
     start = clock()
     work()
