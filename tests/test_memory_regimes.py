@@ -1,5 +1,7 @@
 """Memories and their placebos as trainings of a run: what each starts from, and what all have in common."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -48,13 +50,15 @@ def count(model):
 def test_every_memory_is_trained_in_its_role_and_keeps_the_configured_sizes(run, name):
     model, (role, _, placebo) = run.trained(regime(name)), name.removeprefix("memory-").partition("-")
     memory = model.config.memory
-    assert {key: getattr(memory, key) for key in ROLES[role][1]} == ROLES[role][1]
+    if placebo != "matched":
+        assert {key: getattr(memory, key) for key in ROLES[role][1]} == ROLES[role][1]
     assert (memory.direction != "none") + memory.concentration + memory.magnitude == 1
     assert memory.placebo == (placebo or "none")
     assert (memory.prototypes, memory.key_width, memory.sharpness) == (K, 5, 7.0)
     assert isinstance(model.head, MatchedHead if placebo == "matched" else MemoryHead)
     assert abs(count(model) - count(run.trained(regime(f"memory-{role}")))) <= (17 if placebo == "matched" else 0)
-    assert (run.folder / "checkpoints" / f"regime-{name}.safetensors").exists()
+    trained = run.training_of(regime(name)).name
+    assert (run.folder / "checkpoints" / f"regime-{trained}.safetensors").exists()
 
 
 def test_a_role_has_every_placebo_that_differs_from_it():
@@ -137,6 +141,41 @@ def test_memory_and_placebos_see_the_same_examples(run, monkeypatch, tmp_path):
     assert len(seeds) == 4
     assert len(alike) == 1
     assert alike != {seeds["regime-vmf-noise"]}
+
+
+def fitted_alone(run, name):
+    """The weights of a regime, trained in its own role whatever stands for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "training_of", lambda self, one: one)
+        return run.trained(regime(name))
+
+
+def test_layers_that_are_as_wide_are_one_training_to_the_last_bit(run, tmp_path):
+    """K = 6 at width 16: a layer of 6 in place of directions, of 4 in place of either kind of scales."""
+    first = {"alone": "blend", "magnitude": "concentration"}
+    apart = Run(tmp_path, run.config, log=run.log, source=run.source)
+    for role in ROLES:
+        name = f"memory-{role}-matched"
+        assert run.training_of(regime(name)) == regime(f"memory-{first.get(role, role)}-matched")
+        mine, own = run.trained(regime(name)), fitted_alone(apart, name)
+        assert own.config.memory.direction == ROLES[role][1].get("direction", "none")
+        weights = own.state_dict()
+        assert weights.keys() == mine.state_dict().keys()
+        assert all(torch.equal(value, weights[key]) for key, value in mine.state_dict().items())
+        assert (name == run.training_of(regime(name)).name) == (f"regime-{name}" in run.histories)
+    layers = {run.trained(regime(f"memory-{role}-matched")).head.linear.wide.out_features for role in ROLES}
+    assert layers == {6, 4}
+
+
+def test_what_is_no_layer_in_a_memorys_place_is_trained_in_its_own_role(run):
+    changed = replace(regime("memory-alone-matched"), stream="another")
+    for one in (changed, *map(regime, ("memory-alone", "memory-alone-one", "memory-magnitude-shuffled_keys", "mdn"))):
+        assert run.training_of(one) is one
+
+
+def test_roles_whose_layers_are_not_as_wide_are_trained_apart(tmp_path):
+    run = run_of(tmp_path, prototypes=60)
+    assert run.training_of(regime("memory-magnitude-matched")).name == "memory-magnitude-matched"
 
 
 def test_a_memory_is_taken_from_its_checkpoint(run, monkeypatch):

@@ -20,9 +20,10 @@ from audio_engram.dynamics.anchor import MOST, drawn
 from audio_engram.dynamics.baselines import Baseline, BaselineName
 from audio_engram.dynamics.drawn_residuals import fit_drawn_residuals
 from audio_engram.dynamics.heads import measure_start
+from audio_engram.dynamics.memory import matched_width
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.dynamics.prototypes import check_size, load_prototypes, with_prototypes
-from audio_engram.regimes import REGIMES, Regime
+from audio_engram.regimes import REGIMES, ROLES, Regime, memory_regime
 from audio_engram.seeds import generator_for, seed_for
 from audio_engram.train import fit
 from audio_engram.training_loop import History
@@ -97,6 +98,7 @@ class Models(ABC):
 
     def trained(self, regime: Regime) -> DynamicsModel:
         """The model of a training regime, at lag 1."""
+        regime = self.training_of(regime)
 
         def make() -> DynamicsModel:
             model = self._new_model(regime.head, 1, "real", False, self._changed(regime))
@@ -109,6 +111,17 @@ class Models(ABC):
         if not (regime.model or regime.train or regime.memory):
             return self.model(regime.head)
         return self.once(("regime", regime.name), make)
+
+    def training_of(self, regime: Regime) -> Regime:
+        """The regime whose training is this one's too: layers in a memory's place know no role, and of those as wide
+        the first role's is trained."""
+        layers = [memory_regime(role, "matched") for role in ROLES]
+        if regime not in layers:
+            return regime
+        return next(one for one in layers if self._width(one) == self._width(regime))
+
+    def _width(self, regime: Regime) -> int:
+        return matched_width(self.config.model.model_copy(update=self._changed(regime)), self.frames().dim)
 
     def prototypes(self, count: int) -> Float[Tensor, "K D"]:
         """The directions that a memory of so many starts from: the archetypes this run has kept, or clusters made now.

@@ -83,9 +83,10 @@ class _Judged:
     @property
     def preferred(self) -> float:
         """Nats by which validation speakers like it less than the best placebo; below 0 they like it more."""
-        histories = self.same.run.histories
-        losses = [histories[f"regime-{memory_regime(self.role, name).name}"].best for name in placebos(self.role)]
-        return histories[f"regime-{self.regime.name}"].best - min(losses)
+        run = self.same.run
+        trainings = [run.training_of(memory_regime(self.role, name)) for name in ("none", *placebos(self.role))]
+        mine, *others = (run.histories[f"regime-{one.name}"].best for one in trainings)
+        return mine - min(others)
 
     def finding(self) -> Finding:
         """The verdict rests on the placebo that it is least ahead of."""
