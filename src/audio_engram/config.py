@@ -166,7 +166,9 @@ class ExperimentConfig(Section):
         0.25, ge=0, lt=1, description="share of the smallest increments whose directions are left out"
     )
     regimes: Names = Field(
-        ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise"), min_length=1, description="trainings against drift"
+        ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise", "mdn-tied-residuals"),
+        min_length=1,
+        description="trainings against drift",
     )
     memories: Roles = Field(
         ("blend", "concentration", "magnitude"), min_length=1, description="what prototypes are tried for"

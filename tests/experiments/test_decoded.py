@@ -12,6 +12,7 @@ from audio_engram.audio import read_audio
 from audio_engram.config import make_config
 from audio_engram.experiments.decoded import FILE, Decoded, can_be_heard
 from audio_engram.experiments.kept import keep, take
+from audio_engram.experiments.outcome import show
 from audio_engram.experiments.stability import stability
 from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.listening import listen
@@ -179,9 +180,11 @@ def test_the_experiment_measures_keeps_and_plays(tmp_path):
     run = run_of(tmp_path)
     outcome = stability(run)
     records = Measurements(outcome.measurements)
-    names = {"original", "codec round trip", "teacher-forced", "shuffled frames", "mdn"}
+    names = {"original", "codec round trip", "teacher-forced", "shuffled frames", "Gaussian frames", "mdn"}
     assert {r.model for r in records.select(metric="modulation")} == names
     assert {r.model for r in records.select(metric="cycle_error_ratio")} == names - {"original", "codec round trip"}
+    share = records.one(metric="speech_share", model="mdn")
+    assert f"Decoded, {show(share)} of their time is speech (recordings: " in outcome.findings[0].words
     parts, note = checkpoint.load(run.folder / FILE)
     assert parts["mdn"].shape == (300, 8)
     assert note["words"] == {"mdn": "MDN"}

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding, decisive
-from audio_engram.experiments.decoded import Decoded, can_be_heard
+from audio_engram.experiments.decoded import ORIGINAL, Decoded, can_be_heard
+from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
-from audio_engram.experiments.stretches import figures, horizons, judged_end, lived, stretches
-from audio_engram.experiments.trajectories import Trajectories, find_trajectories
+from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
+from audio_engram.experiments.trajectories import Trajectories, find_trajectories, latents_of
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
@@ -51,13 +52,14 @@ def stability(run: Run) -> Outcome:
     judged, heard = [], {}
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
-        rolled = some.sampled(run.drawing(one), max(horizons(some)), one.name)
+        batches = some.batches(run.drawing(one), max(horizons(some)), one.name)
+        rolled = followed(some, latents_of(batches), run.config.experiments.decoded)
         judged.append(_Judged(some, one, rolled, (excess[one.name], best)))
         outcome.measurements += judged[-1].measurements
-        heard[one.name] = rolled[: run.config.experiments.decoded, : judged_end(some)].clone()
+        heard[one.name] = rolled.beginning
     if can_be_heard(run):
         _decode(some, anchors, heard, outcome)
-    outcome.findings.append(_judge(judged))
+    outcome.findings.append(_judge(judged, outcome.measurements))
     return outcome
 
 
@@ -107,7 +109,7 @@ class _Judged:
         self,
         some: Trajectories,
         regime: Regime,
-        rolled: Tensor,
+        rolled: Followed,
         excess: tuple[Tensor, Tensor | None],
     ) -> None:
         self.some, self.regime, self.excess = some, regime, excess
@@ -146,7 +148,7 @@ class _Judged:
         return [*broken, *found, *((LIKELY, one) for one in share)]
 
 
-def _judge(judged: list[_Judged]) -> Finding:
+def _judge(judged: list[_Judged], measured: list[Measurement]) -> Finding:
     """One regime is enough: the one that meets most conditions, of several the nearest to real stretches."""
 
     def merit(one: _Judged) -> tuple[int, float]:
@@ -155,18 +157,26 @@ def _judge(judged: list[_Judged]) -> Finding:
         return met - len(one.conditions), -(float("inf") if value is None else value)
 
     best = max(judged, key=merit)
-    criterion, measured = decisive(best.conditions)
+    criterion, decided = decisive(best.conditions)
     step = best.one("frechet_latents_ratio").step
     seconds = step / best.some.run.codec.frame_rate
     return Finding(
         criterion=criterion,
-        measured=measured,
-        verdict=criterion.judge(measured),
-        cause=criterion.cause(measured),
+        measured=decided,
+        verdict=criterion.judge(decided),
+        cause=criterion.cause(decided),
         words=f"{best.regime.words}: in the stretch before {seconds:.0f} s sampled rollouts are "
         f"{show(best.one('frechet_latents_ratio'))} times as far from real stretches as these from one another "
         f"(Fréchet), their increments {show(best.one('magnitude_p50_ratio'))} times as long; "
         f"{show(best.one('survival', step=step))} have not diverged; the teacher-forced excess is "
-        f"{show(best.one('delta_nll_excess'))} nats a frame.",
+        f"{show(best.one('delta_nll_excess'))} nats a frame.{_voiced(measured, best.regime.name)}",
         would_change="Another training regime (experiments.regimes), a longer context or more speech.",
     )
+
+
+def _voiced(measured: list[Measurement], name: str) -> str:
+    """How much of the decoded rollouts is speech; no verdict rests on it, but no verdict is worth much without."""
+    shares = {m.model: m for m in measured if m.metric == "speech_share" and m.value is not None}
+    if name not in shares or ORIGINAL not in shares:
+        return ""
+    return f" Decoded, {show(shares[name])} of their time is speech (recordings: {show(shares[ORIGINAL])})."
