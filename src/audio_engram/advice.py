@@ -26,9 +26,9 @@ ANSWERED: dict[str, dict[Answer, str]] = {
         "open": "Whether there are reusable directions that contexts foretell is undecided.",
     },
     "stability": {
-        "yes": "Sampled rollouts stay like speech for 20 s.",
-        "no": "Sampled rollouts do not stay like speech for 20 s.",
-        "open": "Whether sampled rollouts stay like speech for 20 s is undecided.",
+        "yes": "Sampled rollouts stay like speech for 20 s at no loss of likelihood.",
+        "no": "No training keeps sampled rollouts like speech for 20 s at no loss of likelihood.",
+        "open": "Whether sampled rollouts stay like speech for 20 s at no loss of likelihood is undecided.",
     },
     "memory": {
         "yes": "A memory of directions gains more than its placebos.",
@@ -93,7 +93,8 @@ SAYS: dict[tuple[str, Answer], str] = {
     ("representation", "yes"): "Model another representation: the order of its frames tells more than twice as much.",
     ("representation", "no"): "No other representation that was tried makes a twofold difference.",
     ("speech", "yes"): "Sampled rollouts stay like speech for 20 s with this training: {}.",
-    ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s; nearest: {}.",
+    ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s at no loss of "
+    "likelihood; nearest: {}.",
     ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; nearest: {}.",
 }
 

@@ -1,7 +1,9 @@
 """The table and figures of trainings against drift."""
 
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report.remedies import anchors, remedies, stability
+from audio_engram.regimes import REGIMES
+from audio_engram.report.panels import color
+from audio_engram.report.remedies import _limits, _looks, anchors, remedies, stability
 
 
 def record(model, metric, value, step=1, mode="sampled"):
@@ -43,6 +45,26 @@ def test_panels_draw_the_trainings_and_speech_and_no_other_stretch():
     assert titles == ["Surviving (share)", "Fréchet distance (times real)"]
     assert "real: 1.00 at 62, 1.00 at 250" in figure.panels[0].alt
     assert "shuffled" not in "".join(panel.alt for panel in figure.panels)
+
+
+def test_every_training_there_is_has_a_look_of_its_own():
+    found = Measurements([record(name, "delta_nll_excess", -1.0) for name in REGIMES])
+    looks = _looks(found)
+    assert len(looks) == len(set(looks.values())) == len(REGIMES)
+    assert all(color(style.role) for style in looks.values())
+    assert looks["mdn"].marker == "o"  # as everywhere on the page
+
+
+def test_one_broken_rollout_does_not_flatten_all_others():
+    found = [record("mdn", "frechet_latents_ratio", v, step) for step, v in ((62, 1.2), (250, 2.0))]
+    broken = found[0].model_copy(update={"step": 750, "value": 7.0, "low": 1e-6, "high": 1e8})
+    low, high = _limits(Measurements([*found, broken]))
+    assert 0.3 < low < 1.1
+    assert 20 < high < 25
+    low, high = _limits(Measurements(found))
+    assert 1.0 < low < 1.1
+    assert 2.1 < high < 2.3
+    assert _limits(Measurements(found), ((0.5, 4.0),)) == (0.5 / 1.05, 4.0 * 1.05)
 
 
 def test_nothing_measured_is_nothing_shown():

@@ -1,15 +1,26 @@
 """Trainings against drift: how long their rollouts live, how far they are from speech, and what they cost."""
 
 from dataclasses import replace
+from itertools import cycle
 
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
-from audio_engram.report.series import Curve, Style, curves
+from audio_engram.report.series import MODELS, Style, curves
 from audio_engram.report.tables import Table, by_model
 
 WANTED = 1.5  # times real; the report does not load the experiment that asks for it
 REAL = {"real": Style("ink", "", "dashed")}
+OTHERS = tuple(
+    Style(role, marker, dash)
+    for dash in ("solid", "dashed", "dotted")
+    for role, marker in (
+        *(("mode-b", "D"), ("other-2", "^"), ("mode-d", "v"), ("other-3", "P")),
+        *(("other-1", "X"), ("mode-c", "h"), ("mode-a", "<")),
+    )
+)
+"""Looks of trainings that have none everywhere on the page, in the order in which they were tried."""
+BEYOND = 3.0  # times the values, to which intervals are shown
 COLUMNS = (
     *("delta_nll_excess", "excess_share", "survival", "frechet_latents_ratio"),
     *("magnitude_p50_ratio", "cycle_error_ratio", "speech_share"),
@@ -23,14 +34,15 @@ def stability(records: Measurements, name: str) -> list[Figure]:
         "survival": Look("step", limits=(-0.03, 1.03)),
         "frechet_latents_ratio": far,
         "frechet_increments_ratio": replace(far, guides=((1.0, "real"),)),
-        "magnitude_p50_ratio": Look("step", "log", bands=((0.8, 1.25),), guides=((1.0, ""),)),
+        "magnitude_p50_ratio": Look("step", bands=((0.8, 1.25),), guides=((1.0, ""),)),
     }
-    tried = {*_trainings(records), *REAL}
+    tried = _looks(records) | REAL
     panels: list[Drawn] = []
     for metric, look in looks.items():
         of_metric = Measurements(r for r in records.select(metric=metric, mode="sampled") if r.model in tried)
-        drawn = [_as_real(curve) for curve in curves(of_metric, "step")]
+        drawn = [replace(curve, style=tried[curve.records[0].model]) for curve in curves(of_metric, "step")]
         if any(len(curve.records) > 1 for curve in drawn):
+            look = look if look.limits else replace(look, limits=_limits(of_metric, look.bands))
             panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look), drawn))
     return figure(
         f"Free-running rollouts that draw every increment, beside real utterances. {INTERVALS} Survival is the share "
@@ -40,9 +52,21 @@ def stability(records: Measurements, name: str) -> list[Figure]:
     )
 
 
-def _as_real(curve: Curve) -> Curve:
-    """Speech itself is a broken line."""
-    return replace(curve, style=REAL.get(curve.records[0].model, curve.style))
+def _looks(records: Measurements) -> dict[str, Style]:
+    """A look for each training."""
+    named = _trainings(records)
+    free = cycle(OTHERS)
+    return {name: MODELS[name] if name in MODELS else next(free) for name in named}
+
+
+def _limits(records: Measurements, bands: tuple[tuple[float, float], ...] = ()) -> tuple[float, float] | None:
+    """A range that shows all values: one broken rollout makes an interval of many decades."""
+    values = [r.value for r in records if r.value is not None]
+    ends = [v for pair in (*((r.low, r.high) for r in records), *bands) for v in pair if v is not None]
+    if not values or min(values) <= 0:
+        return None
+    low, high = min([*values, *ends]), max([*values, *ends])
+    return max(low, min(values) / BEYOND) / 1.05, min(high, max(values) * BEYOND) * 1.05
 
 
 def remedies(records: Measurements) -> list[Table]:
