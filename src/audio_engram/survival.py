@@ -61,7 +61,7 @@ class RealRange:
         self.space, self.hold = space, hold
         if train.shape[1] < space.window + hold - 1:
             raise ValueError(f"trajectories of {train.shape[1]} frames hold no run of {hold} windows: use longer ones")
-        runs = [values.unfold(1, hold, 1) for values in self._measure(train)]
+        runs = [values.unfold(1, hold, 1) for values in self.measure(train)]
         share = (1 - inside) / 2
         self.spans = [(_quantile(run.amax(2), share), _quantile(run.amin(2), 1 - share)) for run in runs]
         """Low and high bound of: distance among components, distance beside them, motion."""
@@ -71,16 +71,21 @@ class RealRange:
 
         `lengths` is how many frames of each count, where they are padded to one length.
         """
-        n, steps = latents.shape[:2]
-        lengths = torch.full((n,), steps) if lengths is None else lengths
-        frames, why = lengths.clone(), torch.zeros(n, dtype=torch.long)
-        counts = torch.arange(self.space.window, steps + 1) <= lengths[:, None]
-        for cause, beyond in self._beyond(latents):
+        lengths = torch.full((len(latents),), latents.shape[1]) if lengths is None else lengths
+        return self.diverge_by(self.measure(latents), finite_frames(latents), lengths)
+
+    def diverge_by(
+        self, measured: list[Float[Tensor, "B M"]], finite: Int[Tensor, " B"], lengths: Int[Tensor, " B"]
+    ) -> Divergence:
+        """The same of trajectories that are not at hand as a whole: what `measure` gives of all of their windows, and
+        how many frames stand before the first that is not finite."""
+        frames, why = lengths.clone(), torch.zeros_like(lengths)
+        counts = torch.arange(measured[0].shape[1]) + self.space.window <= lengths[:, None]
+        for cause, beyond in self._beyond(measured):
             start, lasts = _first_run(beyond & counts, self.hold)
             sooner = lasts & ((start + self.space.window < frames) | (why == 0))
             frames = torch.where(sooner, start + self.space.window, frames)
             why = torch.where(sooner, CAUSES.index(cause), why)
-        finite = finite_frames(latents)
         broken = (finite < lengths) & ((why == 0) | (finite + 1 <= frames))
         return Divergence(
             frames=torch.where(broken, finite + 1, frames),
@@ -88,16 +93,16 @@ class RealRange:
             cause=torch.where(broken, CAUSES.index("not finite"), why),
         )
 
-    def _beyond(self, latents: Float[Tensor, "B S D"]) -> Iterator[tuple[str, Bool[Tensor, "B M"]]]:
+    def _beyond(self, measured: list[Float[Tensor, "B M"]]) -> Iterator[tuple[str, Bool[Tensor, "B M"]]]:
         """A cause and the windows beyond its bound; of two that begin together the first is told."""
-        measured = self._measure(latents)
         # What breaks has not come back: a departure lasts into it.
         broken = ~torch.stack(measured).isfinite().all(0)
         for cause, way, end in WAYS:
             bound = self.spans[way][end]
             yield cause, broken | (measured[way] > bound if end else measured[way] < bound)
 
-    def _measure(self, latents: Float[Tensor, "B S D"]) -> list[Float[Tensor, "B M"]]:
+    def measure(self, latents: Float[Tensor, "B S D"]) -> list[Float[Tensor, "B M"]]:
+        """Of every window: its distance to the training mean among the components, beside them, and its motion."""
         return [*self.space.distance(latents), motion(latents, self.space.window)]
 
 

@@ -206,6 +206,31 @@ def test_a_corrector_that_returns_no_number_is_reported_with_its_step(run):
     assert "first at step 7" in finding.words
 
 
+def test_a_corrector_that_drives_states_so_far_that_the_model_breaks_is_counted(run):
+    """What it returns stays finite; the increment that the model makes of it does not."""
+    calls = []
+
+    def far(noisy, sigma, context):
+        calls.append(len(noisy))
+        moved = noisy.clone()
+        moved[0] *= 1e30 if len(calls) % 8 == 7 else 1
+        return moved
+
+    class Overflows(Process):
+        def expected(self, last):
+            return super().expected(torch.where(last.abs() > 1e20, torch.nan, last))
+
+    records, finding = judged(run, Overflows(run), bad=lambda: Tweedie(far, 0.2))
+    what = {"model": "bad", "mode": "sampled", "split": "test"}
+    assert 0 < records.one(metric="corrector_broken_share", **what).value < 0.2
+    assert records.one(metric="corrector_broken_step", **what).value > 1
+    assert records.one(metric="finite_share", **what).value < 1
+    assert records.one(metric="finite_share", **(what | {"model": NONE})).value == 1
+    assert records.one(metric="first_nonfinite_step", **(what | {"model": NONE})).value == 0
+    assert finding.verdict == "fail"
+    assert finding.criterion.metric == "corrector_broken_share"
+
+
 def test_a_corrector_that_breaks_everything_is_a_measurement_too(run):
     def nothing(noisy, sigma, context):
         return noisy * torch.nan

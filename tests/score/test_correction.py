@@ -255,3 +255,11 @@ def test_a_row_that_the_model_broke_is_not_the_correctors():
     latents[2, 1] = torch.nan
     latents[3, 2, 1] = torch.nan
     assert broken_step(latents, deltas).tolist() == [0, 2, 0, 3]
+
+
+def test_a_row_that_the_model_breaks_only_with_the_corrector_is_the_correctors():
+    latents, deltas = torch.zeros(4, 5, 2), torch.zeros(4, 5, 2)
+    for row, step in enumerate((1, 2, 3)):
+        latents[row, step:] = deltas[row, step:] = torch.nan
+    # Without it the first breaks later, the second at the same step, the third before.
+    assert broken_step(latents, deltas, torch.tensor([4, 2, 1, 5])).tolist() == [2, 0, 0, 0]

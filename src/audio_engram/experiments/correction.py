@@ -12,6 +12,7 @@ from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.correctors import recipes
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.rollouts import free_rollouts, mean_after
+from audio_engram.experiments.stretches import unbroken
 from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
@@ -21,6 +22,7 @@ from audio_engram.rollout import Corrector, RolloutOptions
 from audio_engram.runs import Run
 from audio_engram.score.correction import broken_step
 from audio_engram.statistics import Interval
+from audio_engram.survival import finite_frames
 
 NONE = "uncorrected"
 MOST_SEGMENTS = 1024  # of a split: a corrector may call its denoiser many times for each step
@@ -41,6 +43,7 @@ NEARER = CRITERION.model_copy(update={"metric": "state_error_difference", "thres
 WHOLE = CRITERION.model_copy(update={"metric": "corrector_broken_share", "threshold": 0.001})
 
 Make = Callable[[], Corrector]
+_MODES = {"free_running": "by the typical step", "sampled": "sampled"}
 
 
 def correction(run: Run) -> Outcome:
@@ -68,11 +71,12 @@ def compare(run: Run, model: nn.Module, correctors: Mapping[str, Make]) -> Outco
 @dataclass(frozen=True)
 class _Rolled:
     """Rollouts of a model: scored ones by the typical step, of sampled ones the distance to the true state at the same
-    step and the end, and where a corrector broke each (0: nowhere)."""
+    step and the end, how many steps each stays finite, and where a corrector broke it (0: nowhere)."""
 
     scores: RolloutScores
     drawn_error: Float[Tensor, " B"]
     traits: Traits
+    finite: dict[str, Int[Tensor, " _"]]
     broken: dict[str, Int[Tensor, " _"]]
 
 
@@ -98,13 +102,16 @@ class _Split:
         options = RolloutOptions(corrector=make() if make else None)
         scores = free_rollouts(self.run, self.model, (self.windows, self.index), options)
         drawn = self.some.drawn(self.model, self.length, "correction", make() if make else None)
-        broken = {
-            "free_running": broken_step(scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
-            "sampled": broken_step(drawn.latents, drawn.deltas),
+        rolled = {
+            "free_running": (scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
+            "sampled": (drawn.latents, drawn.deltas),
         }
+        finite = {mode: finite_frames(latents) for mode, (latents, _) in rolled.items()}
+        alone = self.plain.finite if make else finite
+        broken = {mode: broken_step(*one, alone[mode]) for mode, one in rolled.items()}
         last = min(self.steps, self.stretch) - 1
         error = (drawn.latents[:, last] - self.some.real[:, last]).norm(dim=1)
-        return _Rolled(scores, error, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), broken)
+        return _Rolled(scores, error, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), finite, broken)
 
     def compared(self, name: str, make: Make) -> "_Compared":
         """With a corrector beside without."""
@@ -115,6 +122,8 @@ class _Split:
         """The figures of one kind of rollouts."""
         some = self.some
         found = [self.record("state_error", self.at_last(rolled.scores.state_error), name, "free_running")]
+        whole = unbroken(rolled.finite["sampled"], self.length, some.bootstrap)
+        found += [self.record(metric, interval, name, "sampled") for metric, interval in whole.items()]
         if bool(rolled.traits.latents.isfinite().all(2).any()):
             figures = some.manifold.compare(rolled.traits, some.real_traits, some.bootstrap)
             found += [self.record(f"{figure}_ratio", figures[figure].ratio, name, "sampled") for figure in FIGURES]
@@ -201,7 +210,7 @@ def _judge(name: str, judged: _Compared, without: str) -> Finding:
     )
     for share, step in zip(judged.broken[::2], judged.broken[1::2], strict=True):
         if share.value:
-            words += f" It returned what is no number in {share.value:.0%} of rollouts, first at step {step.value:.0f}."
+            words += f" It broke {share.value:.0%} of rollouts ({_MODES[share.mode]}), first at step {step.value:.0f}."
     return Finding(
         criterion=criterion,
         measured=measured,

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audio_engram.experiments.rollouts import baseline_nll, mean_after
 from audio_engram.experiments.same_frames import SameFrames
+from audio_engram.experiments.stretches import unbroken
 from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
@@ -14,6 +15,7 @@ from audio_engram.metrics import RolloutScores
 from audio_engram.rollout import Corrector, RolloutOptions
 from audio_engram.runs import Run
 from audio_engram.statistics import Interval
+from audio_engram.survival import finite_frames
 
 FIGURES = ("frechet_latents", "frechet_increments", "magnitude_p50")
 WORST = 1e9  # nats: what exploded counts as an enormous loss, not as a missing one
@@ -29,6 +31,11 @@ class Tried:
     forced: Float[Tensor, " M"] | None
     rolled: RolloutScores
     traits: Traits
+
+    @property
+    def whole(self) -> Int[Tensor, " B"]:
+        """For how many steps each sampled trajectory stays finite."""
+        return finite_frames(self.traits.latents)
 
 
 class SameTrajectories(SameFrames):
@@ -61,7 +68,9 @@ class SameTrajectories(SameFrames):
         ]
         some = self.trajectories
         figures = some.manifold.compare(one.traits, some.real_traits, some.bootstrap)
-        return found + [self._sampled(f"{name}_ratio", figures[name].ratio, one.name) for name in FIGURES]
+        known = {f"{name}_ratio": figures[name].ratio for name in FIGURES}
+        known |= unbroken(one.whole, some.real.shape[1], some.bootstrap)
+        return found + [self._sampled(metric, interval, one.name) for metric, interval in known.items()]
 
     def differences(self, one: Tried, other: Tried) -> list[Measurement]:
         """How the first differs from the second, paired over speakers: below 0, of distances below 1, it is better."""

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
+from audio_engram.experiments.followed import Batches, Followed, Wanted, follow
 from audio_engram.experiments.trajectories import Trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
-from audio_engram.statistics import Interval
-from audio_engram.survival import CAUSES, finite_frames, survival
+from audio_engram.statistics import Interval, SpeakerBootstrap
+from audio_engram.survival import CAUSES, survival
 
 JUDGED_AT = 20.0  # seconds
 Record = Callable[[str, Interval, int], Measurement]
@@ -29,10 +30,16 @@ def judged_end(some: Trajectories) -> int:
     return max((end for end in ends if end <= limit), default=min(ends))
 
 
-def stretches(some: Trajectories, rolled: Float[Tensor, "B S D"]) -> dict[int, Traits]:
-    """Traits of the stretch before every horizon that is as long as one."""
+def followed(some: Trajectories, batches: Batches, heard: int = 0) -> Followed:
+    """Rollouts as long as the last horizon: what figures of them need, and all that is `heard` of the first."""
     n = some.real.shape[1]
-    return {end: some.manifold.traits(rolled[:, end - n : end]) for end in horizons(some) if end >= n}
+    ends = tuple(end for end in horizons(some) if end >= n)
+    return follow(batches, Wanted(ends, n, (heard, judged_end(some))), some.manifold.range)
+
+
+def stretches(some: Trajectories, rolled: Followed) -> dict[int, Traits]:
+    """Traits of the stretch before every horizon that is as long as one."""
+    return {end: some.manifold.traits(latents) for end, latents in rolled.stretches.items()}
 
 
 def figures(some: Trajectories, of: dict[int, Traits], record: Record) -> list[Measurement]:
@@ -44,20 +51,24 @@ def figures(some: Trajectories, of: dict[int, Traits], record: Record) -> list[M
     return found
 
 
-def lived(some: Trajectories, rolled: Float[Tensor, "B S D"], record: Record) -> list[Measurement]:
+def lived(some: Trajectories, rolled: Followed, record: Record) -> list[Measurement]:
     """Survival at every horizon; of what diverged by the last why it did, and the first step that is not finite."""
     ends = horizons(some)
-    divergence = some.manifold.range.diverge(rolled)
+    divergence = rolled.divergence
     shares = survival(divergence, torch.tensor(ends).double(), some.bootstrap)
     found = [record("survival", interval, end) for end, interval in zip(ends, shares, strict=True)]
     last = max(ends)
     for number, cause in enumerate(CAUSES[1:], start=1):
         share = some.bootstrap.mean((divergence.cause == number).double())
         found.append(record(f"diverged_{cause.replace(' ', '_')}", share, last))
-    finite = finite_frames(rolled)
-    whole = finite == rolled.shape[1]
+    whole = unbroken(rolled.finite, rolled.steps, some.bootstrap)
+    return [*found, *(record(metric, interval, last) for metric, interval in whole.items())]
+
+
+def unbroken(finite: Int[Tensor, " B"], steps: int, bootstrap: SpeakerBootstrap) -> dict[str, Interval]:
+    """Of rollouts that stay finite for so many steps: the share that does to the end, and the first step that is not
+    (0: none)."""
+    whole = finite >= steps
     first = 0 if bool(whole.all()) else int(finite.min()) + 1
-    n, speakers = len(whole), some.bootstrap.n_speakers
-    share = Interval(float(whole.double().mean()), None, None, n, speakers)
-    step = Interval(float(first), None, None, n, speakers)
-    return [*found, record("finite_share", share, last), record("first_nonfinite_step", step, last)]
+    values = {"finite_share": float(whole.double().mean()), "first_nonfinite_step": float(first)}
+    return {name: Interval(value, None, None, len(whole), bootstrap.n_speakers) for name, value in values.items()}

@@ -1,5 +1,6 @@
 """Where sampled rollouts start, what they are held against, and the rollouts themselves."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from audio_engram.statistics import SpeakerBootstrap
 HOLD_SECONDS = 2.0  # that a departure must last to be a divergence
 MOST_TRAINING = 1024  # stretches
 BATCH = 64
+PIECE = 2**26  # numbers that a piece of a batch of rollouts has at most
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,24 @@ class Trajectories:
 
     def drawn(self, model: Forward, steps: int, name: str, corrector: Corrector | None = None) -> Rollout:
         """The same with the increments that were drawn."""
-        device = self.run.device
-        generator = torch.Generator(device).manual_seed(seed_for(self.run.config.seed, name))
-        options = RolloutOptions("sample", corrector, generator)
-        with torch.no_grad():
-            parts = [
-                rollout(model, context.to(device), free_running(steps), options=options)
-                for context in self.context.split(BATCH)
-            ]
-        latents, deltas = (torch.cat([getattr(part, k).cpu() for part in parts]) for k in ("latents", "deltas"))
+        batches = [list(pieces) for pieces in self.batches(model, steps, name, corrector)]
+        latents, deltas = (
+            torch.cat([torch.cat([getattr(piece, k) for piece in pieces], dim=1) for pieces in batches])
+            for k in ("latents", "deltas")
+        )
         return Rollout(latents, deltas, None)
+
+    def batches(
+        self, model: Forward, steps: int, name: str, corrector: Corrector | None = None
+    ) -> Iterator[Iterator[Rollout]]:
+        """The same a few trajectories at a time, each batch in pieces that go on where the one before ended.
+
+        Memory holds one piece and not hours of latents; the draws are those of the whole.
+        """
+        generator = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, name))
+        options = RolloutOptions("sample", corrector, generator)
+        for context in self.context.split(BATCH):
+            yield _pieces(model, context.to(self.run.device), steps, options)
 
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
@@ -98,6 +108,20 @@ class Trajectories:
             "half magnitude": slow_but_correct(start, self.real, 0.5),
             "standing still": stationary(start, self.real),
         }
+
+
+def latents_of(batches: Iterable[Iterable[Rollout]]) -> Iterator[Iterator[Float[Tensor, "_ _ D"]]]:
+    """The latents of every piece of every batch."""
+    return ((piece.latents for piece in pieces) for pieces in batches)
+
+
+@torch.no_grad()
+def _pieces(model: Forward, context: Float[Tensor, "B W D"], steps: int, options: RolloutOptions) -> Iterator[Rollout]:
+    size = max(1, PIECE // context[:, 0].numel())
+    for start in range(0, steps, size):
+        piece = rollout(model, context, free_running(min(size, steps - start)), options=options)
+        context = torch.cat([context, piece.latents], dim=1)[:, -context.shape[1] :].clone()
+        yield Rollout(piece.latents.cpu(), piece.deltas.cpu(), None)
 
 
 def find_trajectories(run: Run, split: str = "test") -> Trajectories:

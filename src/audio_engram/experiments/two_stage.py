@@ -1,5 +1,6 @@
 """Can magnitudes be filled in afterwards: directions first, then all magnitudes at once, against one model of both?"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,15 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.experiments.outcome import Outcome, show
-from audio_engram.experiments.stretches import figures, horizons, judged_end, lived, stretches
-from audio_engram.experiments.trajectories import BATCH, Trajectories, find_trajectories, stretch_frames
+from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
+from audio_engram.experiments.trajectories import (
+    BATCH,
+    PIECE,
+    Trajectories,
+    find_trajectories,
+    latents_of,
+    stretch_frames,
+)
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
 from audio_engram.runs import Run
@@ -54,11 +62,14 @@ def two_stage(run: Run) -> Outcome:
     outcome, some = Outcome(), find_trajectories(run)
     one, two = run.model(ONE), two_stages(run)
     last = max(horizons(some))
-    rolled = {ONE: some.sampled(one, last, ONE), TWO: _drawn(some, two, last)}
-    of = {name: stretches(some, latents) for name, latents in rolled.items()}
-    for name, latents in rolled.items():
+    rolled = {
+        ONE: followed(some, latents_of(some.batches(one, last, ONE))),
+        TWO: followed(some, _drawn(some, two, last)),
+    }
+    of = {name: stretches(some, one) for name, one in rolled.items()}
+    for name in rolled:
         record = _Record(run, name)
-        outcome.measurements += [*figures(some, of[name], record), *lived(some, latents, record)]
+        outcome.measurements += [*figures(some, of[name], record), *lived(some, rolled[name], record)]
     for name, n in ((ONE, n_parameters(one)), (TWO, two.n_parameters)):
         known = Interval(float(n), None, None, 0, 0)
         outcome.measurements.append(_Record(run, name, "teacher_forced")("parameters", known))
@@ -114,12 +125,13 @@ def _told(run: Run, name: str, line: str) -> None:
     run.log(f"train {name}: {line}")
 
 
-def _drawn(some: Trajectories, two: TwoStage, steps: int) -> Float[Tensor, "B S D"]:
-    """Trajectories of two stages, a few at a time."""
+def _drawn(some: Trajectories, two: TwoStage, steps: int) -> Iterator[list[Float[Tensor, "_ S D"]]]:
+    """Trajectories of two stages, a few at a time; magnitudes know the whole of one, which is a single piece."""
     device = some.run.device
     generator = torch.Generator(device).manual_seed(seed_for(some.run.config.seed, TWO))
-    parts = [two.sample(context.to(device), steps, generator).cpu() for context in some.context.split(BATCH)]
-    return torch.cat(parts)
+    each = steps * max(some.context.shape[2], two.magnitude.config.width)
+    for context in some.context.split(max(1, min(BATCH, PIECE // each))):
+        yield [two.sample(context.to(device), steps, generator).cpu()]
 
 
 def _filled_in(some: Trajectories, two: TwoStage) -> Traits:

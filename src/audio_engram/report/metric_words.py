@@ -92,7 +92,9 @@ METRICS = {
         "times as far, increments", "", "Fréchet distance to real stretches over the second's: below 1 it is nearer."
     ),
     "corrector_broken_share": Metric(
-        "broken by the corrector", "share", "Rollouts in which it made a state that is no number of one that is."
+        "broken by the corrector",
+        "share",
+        "Rollouts that leave the numbers with it, at a step where they do not without.",
     ),
     "corrector_broken_step": Metric(
         "broken at step", "", "The first step at which it did so; 0 where it never did.", whole=True
