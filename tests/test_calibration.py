@@ -8,12 +8,13 @@ from scipy.stats import binomtest
 from audio_engram import calibration_plan, cli
 from audio_engram.calibration import carry_out, plan_of, summary, wilson
 from audio_engram.calibration_plan import PLAN, Row
+from audio_engram.config import make_config
 from audio_engram.data.worlds import WORLDS, world
-from audio_engram.decision import Criterion, Finding
+from audio_engram.decision import MIN_SPEAKERS, Criterion, Finding
 from audio_engram.errors import UsageError
 from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement
-from audio_engram.report.calibrated import as_text, write_page
+from audio_engram.report.calibrated import KNOWN, as_text, write_page
 from audio_engram.trials import Kept, Trial, made_with, read_trial, write_trial
 
 NULL, SOMETHING = Row("structure", "noise", True), Row("archetypes", "chained", False)
@@ -46,6 +47,41 @@ def test_a_row_has_the_size_of_its_experiment_or_its_own():
     assert Row("archetypes", "noise", True).size == (24, 1)
     assert Row("archetypes", "planes", True).size == (24, 4)
     assert Row("injection", "noise", True).size == (24, 2)
+    assert Row("memory", "chained", False).size == (18, 3)
+
+
+def test_every_trial_is_a_configuration_with_enough_test_speakers():
+    for row in PLAN:
+        speakers, _ = row.size
+        data = row.settings["data"] | {"corpus": f"world:{row.world}:{speakers}"}
+        config = make_config(row.settings | {"data": data})
+        assert int(speakers * config.data.test) >= MIN_SPEAKERS
+        assert config.experiments.resamples >= 1000
+        assert config.train.precision == "float32"
+
+
+def test_what_an_experiment_changes_leaves_the_others_alone():
+    shared = {row.experiment: row.settings for row in PLAN if row.experiment not in calibration_plan.OTHER_SETTINGS}
+    assert list(shared) == ["predictability", "magnitude", "factorisation", "injection", "structure", "archetypes"]
+    assert all(settings == calibration_plan.SETTINGS for settings in shared.values())
+    sampling = Row("sampling", "noise", True).settings
+    assert sampling["train"] == calibration_plan.SETTINGS["train"] | {
+        "epochs": 1,
+        "teacher_weight": 0.0,
+        "patience": 20,
+    }
+    assert sampling["model"]["width"] == calibration_plan.SETTINGS["model"]["width"]
+
+
+def test_every_row_says_why_its_answer_is_known():
+    for row in PLAN:
+        assert row.reason.endswith(".")
+        assert row.reason.count(". ") == 0
+    asked = {row.experiment for row in PLAN}
+    assert asked == set(EXPERIMENTS) - {"smoothing", "representation"}
+    # Where nothing may pass is known of every experiment; where something should, of all but one.
+    assert {row.experiment for row in PLAN if row.null} == asked
+    assert asked - {row.experiment for row in PLAN if not row.null} == {"two_stage"}
 
 
 @pytest.mark.parametrize(("row", "n", "enough"), [(NULL, 72, False), (NULL, 73, True), (SOMETHING, 3, False)])
@@ -65,6 +101,7 @@ def test_every_row_names_an_experiment_and_a_world_that_exist():
     for row in PLAN:
         assert row.experiment in EXPERIMENTS
         assert row.world in WORLDS
+        assert row.world in KNOWN
     assert len(set(PLAN)) == len(PLAN)
 
 
@@ -151,6 +188,17 @@ def test_a_trial_keeps_what_its_world_says_at_the_lag_where_it_is_judged(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("world", "verdict"), [("walk", "pass"), ("noise", "fail")])
+def test_training_on_drawn_frames_unlearns_what_only_true_ones_ask_for(tmp_path, world, verdict):
+    """Seeds 0 to 7 of both: eight of eight."""
+    (tmp_path / "trials").mkdir()
+    trial = Trial(Row("sampling", world, verdict == "fail"), 0)
+    carry_out(tmp_path, trial)
+    (finding,) = read_trial(tmp_path, trial).findings
+    assert finding.verdict == verdict
+
+
+@pytest.mark.slow
 def test_a_trial_is_kept_alone_and_is_the_same_from_the_same_seed(tmp_path, monkeypatch):
     monkeypatch.setitem(calibration_plan.OTHER_SIZES, "archetypes", (16, 3))
     monkeypatch.setattr("audio_engram.data.processes.World.frames", 200)
@@ -182,6 +230,7 @@ def test_kept_trials_are_not_done_again_and_the_page_tells_who_was_fooled(tmp_pa
     page = (tmp_path / "out/calibration.html").read_text()
     assert "Nothing speaks against calibration so far" in page  # of two seeds
     assert "2 seeds" in page
+    assert all(row.reason in page for row in rows)
     facts = json.loads((tmp_path / "out/calibration.json").read_text())
     assert [one["passed"][0] for one in facts["verdicts"]] == [float(not row.null) for row in rows]
     found = summary(tmp_path / "out", 2, rows)

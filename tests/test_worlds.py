@@ -22,7 +22,7 @@ def analytic(process, lags=LAGS):
     return {(a.metric, a.model, a.lag): a.value for a in process.analytic(lags)}
 
 
-@pytest.mark.parametrize("name", ["ar", "resonance", "noise", "correlated", "pulses"])
+@pytest.mark.parametrize("name", ["ar", "resonance", "noise", "correlated", "pulses", "walk"])
 def test_the_variance_left_of_gaussian_worlds_is_that_of_least_squares(name):
     process = world(f"world:{name}")
     drawn = [process.utterance(torch.Generator().manual_seed(seed), 0).double() for seed in range(60)]

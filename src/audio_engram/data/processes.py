@@ -212,3 +212,23 @@ class Resonance(AR):
     """
 
     name, dim = "resonance", 2
+
+
+class Walk(World):
+    """A walk by independent Gaussian increments: what comes next is the same wherever it is and came from."""
+
+    name, dim = "walk", 8
+    frames = 120
+
+    def utterance(self, generator: torch.Generator, speaker: int) -> Float[Tensor, "N D"]:
+        """A stretch that starts with an increment from the origin."""
+        return torch.randn(self.frames, self.dim, generator=generator).cumsum(0)
+
+    def analytic(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """Nothing is foretold, at any lag."""
+        names = ("delta_nll", "direction_cosine", "magnitude_r2")
+        return [Analytic(name, "truth", k, 0.0) for k in lags for name in names]
+
+    def variance_left(self, lags: tuple[int, ...]) -> list[Analytic]:
+        """All of it."""
+        return [left(k, 1.0) for k in lags]

@@ -12,6 +12,7 @@
 `noise`      independent Gaussian frames: nothing to find
 `resonance`  white noise through a resonator: nothing to find but the filter
 `shuffled`   frames of a process with speaker offsets and loudness, in random order: nothing dynamic to find
+`walk`       a walk by independent increments: nothing to find, nor to return to
 """
 
 import re
@@ -21,11 +22,11 @@ from audio_engram.data.deceptive_worlds import Planes, Pulses
 from audio_engram.data.manifest import MANIFEST, StoreInfo, Utterance, read_manifest
 from audio_engram.data.planted import Archetypes, Chained, Correlated, Regimes
 from audio_engram.data.polar_worlds import Headings, Strides
-from audio_engram.data.processes import AR, Noise, Resonance, Shuffled, World
+from audio_engram.data.processes import AR, Noise, Resonance, Shuffled, Walk, World
 from audio_engram.data.store import LatentStore, StoreWriter
 from audio_engram.errors import UsageError
 
-_GAUSSIAN: tuple[type[World], ...] = (AR, Noise, Resonance, Shuffled)
+_GAUSSIAN: tuple[type[World], ...] = (AR, Noise, Resonance, Shuffled, Walk)
 _PLANTED: tuple[type[World], ...] = (Archetypes, Chained, Correlated, Regimes, Headings, Strides, Planes, Pulses)
 WORLDS = {w.name: w for w in sorted(_GAUSSIAN + _PLANTED, key=lambda w: w.name)}
 

@@ -32,6 +32,7 @@ KNOWN = {
     "resonance": "White noise through a resonator: nothing but its spectrum.",
     "shuffled": "Frames of a process in random order, with speakers and loudness: nothing in their order.",
     "strides": "Contexts foretell the magnitude of an increment and of its direction only the way back.",
+    "walk": "A sum of independent Gaussian increments: what follows a frame does not depend on it.",
 }
 VERDICTS = ("pass", "undecided", "fail", "unattainable")
 
@@ -98,6 +99,13 @@ def worlds(passed: list[Passed]) -> Table:
     return Table("The worlds.", ("world", "what it is"), tuple((name, KNOWN.get(name, "")) for name in names), 2)
 
 
+def reasons(passed: list[Passed]) -> Table:
+    """Why the answer of each row is known."""
+    rows = tuple((one.row.experiment, one.row.world, "no" if one.row.null else "yes", one.row.reason) for one in passed)
+    caption = "Why it is known whether an experiment should pass, by construction of the world and of what is trained."
+    return Table(caption, ("experiment", "world", "should pass", "because"), rows, heads=4)
+
+
 def as_text(found: Found) -> str:
     """Both tables for a terminal."""
     return "\n\n".join(aligned(table) for table in (verdicts(found[0]), recovery(found[1])) if table.rows)
@@ -138,12 +146,16 @@ def write_page(path: Path, found: Found, seeds: int, command: str = "") -> None:
         "seeds": over,
         "enough": all(one.enough for one in found[0]),
         "figures": figure(caption, panels),
-        "tables": [table for table in (verdicts(found[0]), recovery(found[1]), worlds(found[0])) if table.rows],
+        "tables": [table for table in _tables(found) if table.rows],
         "made": _made(path, over, command),
         "settings": json.dumps(SETTINGS | {"in place of these, by experiment": OTHER_SETTINGS}, indent=1),
         "fooled": [f"{one.row.experiment} on {one.row.world}" for one in found[0] if not one.holds],
     }
     publish_text(path, page("calibration.html", helpers, content))
+
+
+def _tables(found: Found) -> tuple[Table, ...]:
+    return verdicts(found[0]), recovery(found[1]), reasons(found[0]), worlds(found[0])
 
 
 def _panel(passed: list[Passed], null: bool) -> list[Drawn]:
