@@ -9,7 +9,7 @@ from audio_engram.config import make_config
 from audio_engram.data.processes import World
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.experiments.followed import Wanted, follow
-from audio_engram.experiments.trajectories import find_trajectories, latents_of
+from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.manifold import Manifold, ManifoldOptions
 from audio_engram.runs import Run
 from audio_engram.score.correction import Langevin
@@ -79,12 +79,10 @@ def corrector():
 
 @pytest.mark.parametrize("steps_at_once", [1, 7, 49])
 def test_draws_do_not_depend_on_how_much_is_made_at_once(some, monkeypatch, steps_at_once):
-    whole = some.drawn(Turning(), 50, "test", corrector())
+    whole = some.sampled(Turning(), 50, "test", corrector())
     rows, _, dim = some.context.shape
     monkeypatch.setattr(MODULE, "PIECE", steps_at_once * rows * dim + 1)
-    sizes = [z.shape[1] for pieces in latents_of(some.batches(Turning(), 50, "test")) for z in pieces]
+    sizes = [z.shape[1] for pieces in some.batches(Turning(), 50, "test") for z in pieces]
     assert sum(sizes) == 50
     assert max(sizes) == steps_at_once
-    again = some.drawn(Turning(), 50, "test", corrector())
-    assert torch.equal(again.latents, whole.latents)
-    assert torch.equal(again.deltas, whole.deltas)
+    assert torch.equal(some.sampled(Turning(), 50, "test", corrector()), whole)

@@ -12,6 +12,7 @@ from audio_engram.forcing import free_running, injection, teacher_forcing
 from audio_engram.rollout import Corrector, RolloutOptions, _check, rollout
 from audio_engram.score.correction import Langevin, Tweedie, broken_step, score
 from audio_engram.score.denoiser import Denoiser
+from audio_engram.survival import finite_frames
 from toys import small_model
 
 B, W, S, D = 3, 3, 6, 5
@@ -170,6 +171,11 @@ def test_in_a_rollout_the_denoiser_sees_the_frames_directly_before_the_latent():
         assert torch.equal(rolled.latents[:, s], noisy + 1.0)
 
 
+def broken(rolled):
+    """Where the corrector of a rollout broke it, that without one stays finite."""
+    return broken_step(finite_frames(rolled.latents), torch.full((B,), S))
+
+
 def breaks(bad, row, step):
     """A denoiser that returns `bad` for one row at one step."""
     seen = []
@@ -196,11 +202,11 @@ def test_a_corrector_that_breaks_a_row_is_measured_and_disturbs_no_other(kind, c
             return rollout(model, context, mask, truth, options)
 
     rolled = roll(breaks(bad, 1, 4), free_running(S))
-    assert broken_step(rolled.latents, rolled.deltas).tolist() == [0, 4, 0]
+    assert broken(rolled).tolist() == [0, 4, 0]
     assert rolled.latents[[0, 2]].isfinite().all()
     assert not rolled.latents[1, 3:].isfinite().all(1).any()
     forced = roll(breaks(bad, 1, 4), teacher_forcing(S))
-    assert broken_step(forced.latents, forced.deltas).tolist() == [0, 4, 0]
+    assert broken(forced).tolist() == [0, 4, 0]
     assert forced.latents[:, 4:].isfinite().all()
 
 
@@ -244,22 +250,9 @@ def test_langevin_steps_beyond_stability_are_a_measurement():
     with torch.no_grad():
         rolled = rollout(standing, context, free_running(S), truth, RolloutOptions(corrector=corrector))
     # A factor of 5,000 in each of 5 steps: float32 ends at 3.4e38, in the third step of the rollout.
-    assert broken_step(rolled.latents, rolled.deltas).tolist() == [3, 3, 3]
+    assert broken(rolled).tolist() == [3, 3, 3]
 
 
-def test_a_row_that_the_model_broke_is_not_the_correctors():
-    latents, deltas = torch.zeros(4, 3, 2), torch.zeros(4, 3, 2)
-    latents[0, 1:] = deltas[0, 1:] = torch.nan
-    latents[1, 1:, 0] = torch.inf
-    latents[2, 0] = deltas[2, 0] = torch.nan
-    latents[2, 1] = torch.nan
-    latents[3, 2, 1] = torch.nan
-    assert broken_step(latents, deltas).tolist() == [0, 2, 0, 3]
-
-
-def test_a_row_that_the_model_breaks_only_with_the_corrector_is_the_correctors():
-    latents, deltas = torch.zeros(4, 5, 2), torch.zeros(4, 5, 2)
-    for row, step in enumerate((1, 2, 3)):
-        latents[row, step:] = deltas[row, step:] = torch.nan
-    # Without it the first breaks later, the second at the same step, the third before.
-    assert broken_step(latents, deltas, torch.tensor([4, 2, 1, 5])).tolist() == [2, 0, 0, 0]
+def test_a_row_that_the_model_breaks_as_early_without_it_is_not_the_correctors():
+    finite, alone = torch.tensor([6, 2, 2, 2, 0]), torch.tensor([6, 6, 2, 1, 6])
+    assert broken_step(finite, alone).tolist() == [0, 3, 0, 0, 1]

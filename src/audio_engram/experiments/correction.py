@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.experiments.correctors import recipes
+from audio_engram.experiments.followed import Wanted, follow
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.rollouts import free_rollouts, mean_after
 from audio_engram.experiments.stretches import unbroken
@@ -101,17 +102,15 @@ class _Split:
         """Rollouts with a corrector; increments are drawn by the same random numbers as without."""
         options = RolloutOptions(corrector=make() if make else None)
         scores = free_rollouts(self.run, self.model, (self.windows, self.index), options)
-        drawn = self.some.drawn(self.model, self.length, "correction", make() if make else None)
-        rolled = {
-            "free_running": (scores.state_error.unsqueeze(2), scores.magnitude.unsqueeze(2)),
-            "sampled": (drawn.latents, drawn.deltas),
-        }
-        finite = {mode: finite_frames(latents) for mode, (latents, _) in rolled.items()}
+        some, last = self.some, min(self.steps, self.stretch)
+        batches = some.batches(self.model, self.length, "correction", make() if make else None)
+        wanted = Wanted((self.length,), self.stretch, (len(some.context), last))
+        drawn = follow(batches, wanted, some.manifold.range)
+        finite = {"free_running": finite_frames(scores.state_error.unsqueeze(2)), "sampled": drawn.finite}
         alone = self.plain.finite if make else finite
-        broken = {mode: broken_step(*one, alone[mode]) for mode, one in rolled.items()}
-        last = min(self.steps, self.stretch) - 1
-        error = (drawn.latents[:, last] - self.some.real[:, last]).norm(dim=1)
-        return _Rolled(scores, error, self.some.manifold.traits(drawn.latents[:, -self.stretch :]), finite, broken)
+        broken = {mode: broken_step(finite[mode], alone[mode]) for mode in finite}
+        error = (drawn.beginning[:, -1] - some.real[:, last - 1]).norm(dim=1)
+        return _Rolled(scores, error, some.manifold.traits(drawn.stretches[self.length]), finite, broken)
 
     def compared(self, name: str, make: Make) -> "_Compared":
         """With a corrector beside without."""

@@ -11,7 +11,7 @@ from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
 from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
-from audio_engram.experiments.trajectories import Trajectories, find_trajectories, latents_of
+from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
@@ -53,7 +53,7 @@ def stability(run: Run) -> Outcome:
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
         batches = some.batches(run.drawing(one), max(horizons(some)), one.name)
-        rolled = followed(some, latents_of(batches), run.config.experiments.decoded)
+        rolled = followed(some, batches, run.config.experiments.decoded)
         judged.append(_Judged(some, one, rolled, (excess[one.name], best)))
         outcome.measurements += judged[-1].measurements
         heard[one.name] = rolled.beginning

@@ -1,6 +1,6 @@
 """Where sampled rollouts start, what they are held against, and the rollouts themselves."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.manifold import Manifold, ManifoldOptions, Traits
-from audio_engram.rollout import Corrector, Forward, Rollout, RolloutOptions, rollout
+from audio_engram.rollout import Corrector, Forward, RolloutOptions, rollout
 from audio_engram.runs import Run
 from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import SpeakerBootstrap
@@ -21,7 +21,7 @@ from audio_engram.statistics import SpeakerBootstrap
 HOLD_SECONDS = 2.0  # that a departure must last to be a divergence
 MOST_TRAINING = 1024  # stretches
 BATCH = 64
-PIECE = 2**26  # numbers that a piece of a batch of rollouts has at most
+PIECE = 2**25  # numbers that a piece of a batch of rollouts has at most
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,12 @@ class Trajectories:
         self, model: Forward, steps: int, name: str, corrector: Corrector | None = None
     ) -> Float[Tensor, "B S D"]:
         """Free-running rollouts that draw every increment, a few trajectories at a time; one name, the same draws."""
-        return self.drawn(model, steps, name, corrector).latents
-
-    def drawn(self, model: Forward, steps: int, name: str, corrector: Corrector | None = None) -> Rollout:
-        """The same with the increments that were drawn."""
-        batches = [list(pieces) for pieces in self.batches(model, steps, name, corrector)]
-        latents, deltas = (
-            torch.cat([torch.cat([getattr(piece, k) for piece in pieces], dim=1) for pieces in batches])
-            for k in ("latents", "deltas")
-        )
-        return Rollout(latents, deltas, None)
+        batches = self.batches(model, steps, name, corrector)
+        return torch.cat([torch.cat(list(pieces), dim=1) for pieces in batches])
 
     def batches(
         self, model: Forward, steps: int, name: str, corrector: Corrector | None = None
-    ) -> Iterator[Iterator[Rollout]]:
+    ) -> Iterator[Iterator[Float[Tensor, "_ _ D"]]]:
         """The same a few trajectories at a time, each batch in pieces that go on where the one before ended.
 
         Memory holds one piece and not hours of latents; the draws are those of the whole.
@@ -110,18 +102,15 @@ class Trajectories:
         }
 
 
-def latents_of(batches: Iterable[Iterable[Rollout]]) -> Iterator[Iterator[Float[Tensor, "_ _ D"]]]:
-    """The latents of every piece of every batch."""
-    return ((piece.latents for piece in pieces) for pieces in batches)
-
-
 @torch.no_grad()
-def _pieces(model: Forward, context: Float[Tensor, "B W D"], steps: int, options: RolloutOptions) -> Iterator[Rollout]:
+def _pieces(
+    model: Forward, context: Float[Tensor, "B W D"], steps: int, options: RolloutOptions
+) -> Iterator[Float[Tensor, "B _ D"]]:
     size = max(1, PIECE // context[:, 0].numel())
     for start in range(0, steps, size):
-        piece = rollout(model, context, free_running(min(size, steps - start)), options=options)
-        context = torch.cat([context, piece.latents], dim=1)[:, -context.shape[1] :].clone()
-        yield Rollout(piece.latents.cpu(), piece.deltas.cpu(), None)
+        latents = rollout(model, context, free_running(min(size, steps - start)), options=options).latents
+        context = torch.cat([context, latents], dim=1)[:, -context.shape[1] :].clone()
+        yield latents.cpu()
 
 
 def find_trajectories(run: Run, split: str = "test") -> Trajectories:

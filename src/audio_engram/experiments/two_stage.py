@@ -24,7 +24,6 @@ from audio_engram.experiments.trajectories import (
     PIECE,
     Trajectories,
     find_trajectories,
-    latents_of,
     stretch_frames,
 )
 from audio_engram.manifold import Traits
@@ -63,7 +62,7 @@ def two_stage(run: Run) -> Outcome:
     one, two = run.model(ONE), two_stages(run)
     last = max(horizons(some))
     rolled = {
-        ONE: followed(some, latents_of(some.batches(one, last, ONE))),
+        ONE: followed(some, some.batches(one, last, ONE)),
         TWO: followed(some, _drawn(some, two, last)),
     }
     of = {name: stretches(some, one) for name, one in rolled.items()}

@@ -87,22 +87,14 @@ class Langevin:
         return _denoised(self.denoiser, latent, self.sigma, context) if self.denoised else latent
 
 
-def broken_step(
-    latents: Float[Tensor, "B S D"], deltas: Float[Tensor, "B S D"], alone: Int[Tensor, " B"] | None = None
-) -> Int[Tensor, " B"]:
-    """The step (from 1) at which a corrector broke each row of a rollout, 0 where none did.
+def broken_step(finite: Int[Tensor, " B"], alone: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The step (from 1) at which a corrector broke each rollout, 0 where none did.
 
-    There the increment is finite and the state is not; a row that the model itself broke first counts as 0. `alone` is
-    for how many steps each row stays finite without the corrector, from the same draws: within these a model breaks
-    where the corrector has driven it, which counts as the corrector's doing too.
+    Rollouts stay `finite` for so many steps with the corrector and `alone` for so many without it, from the same draws:
+    a model that breaks where the corrector has driven it was broken by the corrector, and one that breaks as early
+    without it was not.
     """
-    lost = ~latents.isfinite().all(2)
-    first = lost & (lost.cumsum(1) == 1)
-    steps = torch.arange(1, lost.shape[1] + 1, device=lost.device)
-    by_corrector = deltas.isfinite().all(2)
-    if alone is not None:
-        by_corrector |= steps <= alone.unsqueeze(1)
-    return ((first & by_corrector) * steps).sum(1)
+    return torch.where(finite < alone, finite + 1, 0)
 
 
 def _denoised(denoiser: Denoises, latent: Tensor, sigma: float, context: Tensor | None) -> Tensor:
