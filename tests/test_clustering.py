@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_engram import clustering, seeding
+from audio_engram import seeding, unit_rows
 from audio_engram.clustering import SphericalKMeans, assign, cluster_sums
 from audio_engram.errors import DataError, UsageError
 from audio_engram.seeding import further_seeds, nearness
@@ -167,7 +167,7 @@ def test_chunks_do_not_change_the_result(chunk: int, monkeypatch: pytest.MonkeyP
     labels = plain.labels_
     sums = cluster_sums(unit(rows), labels, 20, fixed_point=False)
     monkeypatch.setattr(seeding, "CHUNK", chunk)
-    monkeypatch.setattr(clustering, "READ", 37)
+    monkeypatch.setattr(unit_rows, "READ", 37)
     other = SphericalKMeans(20, generator=generator(), n_init=2).fit(rows)
     assert torch.equal(other.labels_, labels)
     torch.testing.assert_close(other.cluster_centers_, plain.cluster_centers_, rtol=0, atol=1e-12)
@@ -341,7 +341,7 @@ def test_mini_batches_come_near_the_full_mode(make, demand: float) -> None:  # t
     assert some.objective_ == pytest.approx(float((unit(rows) @ some.cluster_centers_.T).amax(1).mean()), abs=1e-12)
     assert torch.equal(some.labels_, some.predict(rows))
     assert (some.n_iter_, len(some.objectives_)) == (100, 100)
-    assert lazy.asked <= clustering.READ < len(rows)
+    assert lazy.asked <= unit_rows.READ < len(rows)
 
 
 def test_mini_batches_of_a_memory_mapped_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -426,12 +426,12 @@ def test_numbers_that_make_no_clustering_are_refused(options: dict, match: str) 
 )
 @pytest.mark.parametrize("batch_size", [None, 50])
 def test_rows_without_a_direction_are_refused(value: float, match: str, batch_size: int | None) -> None:
-    rows = noise(clustering.READ + 10, 4).float()
-    rows[clustering.READ + 3] = value
+    rows = noise(unit_rows.READ + 10, 4).float()
+    rows[unit_rows.READ + 3] = value
     with pytest.raises(DataError, match=match) as caught:
         SphericalKMeans(2, generator=generator(), batch_size=batch_size, max_iter=5).fit(rows)
     assert "\n" not in str(caught.value)
-    assert f"row {clustering.READ + 3} " in str(caught.value)
+    assert f"row {unit_rows.READ + 3} " in str(caught.value)
     with pytest.raises(DataError, match=match):
         SphericalKMeans(2, generator=generator()).fit(noise(9, 4).float()).predict(rows)
 

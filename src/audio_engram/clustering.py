@@ -5,10 +5,9 @@ a float32 objective is within 1e-6 of the float64 one; from the same start the t
 a row between two centroids may fall to either. Directions nearer than 1 - cos = 16 eps (2e-6 in float32) count as one.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import Protocol, runtime_checkable
+from operator import index as whole_number
+from typing import SupportsFloat
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from audio_engram.errors import DataError, UsageError
 from audio_engram.seeding import chunk_rows, distance, further_seeds, nearness
+from audio_engram.unit_rows import Rows, check_rows, normalised, unit_at, unit_parts
 
-# Rows read and normalised at once.
-READ = 8192
 # Steps of a fixed-point sum on CUDA: fine enough for unit rows, and 2^31 of them cannot overflow it.
 FIXED_POINT = 2.0**32
 # How fast mini-batches forget, step^-FORGETTING: must lie in (1/2, 1] (Cappé and Moulines 2009).
@@ -29,17 +27,6 @@ STARVED = 0.01
 
 class TooFewDirectionsError(DataError):
     """Fewer directions than clusters differ."""
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """Rows by number: a (memory-mapped) tensor, or anything that computes the rows it is asked for."""
-
-    def __len__(self) -> int:
-        """How many rows there are."""
-
-    def __getitem__(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
-        """Return these rows; they need not have unit length."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +74,20 @@ class SphericalKMeans:
         tol: int | float = 1e-5,
         batch_size: int | None = None,
     ) -> None:
-        """Raises: UsageError for numbers that make no clustering."""
-        for name, value in (("n_clusters", n_clusters), ("n_init", n_init), ("max_iter", max_iter)):
-            if value < 1:
-                raise UsageError(f"k-means: {name} = {value}: give 1 or more")
-        if not tol >= 0:
+        """Raises: UsageError for numbers that make no clustering, or a generator that is none of the CPU."""
+        self.n_clusters, self.n_init = _at_least_1("n_clusters", n_clusters), _at_least_1("n_init", n_init)
+        self.max_iter, self.batch_size = _at_least_1("max_iter", max_iter), None
+        if not isinstance(tol, SupportsFloat) or not tol >= 0:
             raise UsageError(f"k-means: tol = {tol}: give 0 or more")
-        if batch_size is not None and batch_size < n_clusters:
-            raise UsageError(f"k-means: batch_size = {batch_size} for n_clusters = {n_clusters}: give 10 times as many")
-        self.n_clusters, self.generator = n_clusters, generator
-        self.n_init, self.max_iter, self.tol, self.batch_size = n_init, max_iter, tol, batch_size
+        if batch_size is not None:
+            self.batch_size = _at_least_1("batch_size", batch_size)
+            if self.batch_size < self.n_clusters:
+                raise UsageError(
+                    f"k-means: batch_size = {batch_size} for n_clusters = {n_clusters}: give 10 times as many"
+                )
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+            raise UsageError(f"k-means: generator = {generator}: give a torch.Generator of the CPU")
+        self.generator, self.tol = generator, tol
 
     def fit(
         self, directions: Float[Tensor, "N D"] | Rows, start: Float[Tensor, "K D"] | None = None
@@ -104,19 +95,17 @@ class SphericalKMeans:
         """Find the centroids, from `start` in one run if it is given; returns itself.
 
         Raises:
+            UsageError: what is given is no rows, or no start for them.
             DataError: a row is zero or not finite.
             TooFewDirectionsError: fewer rows than clusters differ.
         """
+        check_rows(directions)
         if len(directions) < self.n_clusters:
             raise TooFewDirectionsError(
                 f"k-means: n_clusters = {self.n_clusters}, but only {len(directions)} rows: ask for at most that"
             )
-        if start is not None and len(start) != self.n_clusters:
-            raise UsageError(
-                f"k-means: start has {len(start)} centroids for n_clusters = {self.n_clusters}: give one each"
-            )
-        rows = directions if self.batch_size else _normalised(directions)
-        start = None if start is None else _normalised(start)
+        start = None if start is None else self._checked(start)
+        rows = directions if self.batch_size else normalised(directions)
         runs = [self._run(rows, start) for _ in range(self.n_init if start is None else 1)]
         best = max(runs, key=lambda run: run.objective)
         self.cluster_centers_, self.labels_ = best.centers, best.labels
@@ -125,12 +114,37 @@ class SphericalKMeans:
         return self
 
     def predict(self, directions: Float[Tensor, "N D"] | Rows) -> Int[Tensor, " N"]:
-        """Return the number of each row's nearest centroid."""
-        return _assign_all(directions, self.cluster_centers_)[0]
+        """Return the number of each row's nearest centroid.
+
+        Raises:
+            UsageError: before `fit`; what is given is no rows of as many dimensions.
+            DataError: there is no row, or one is zero or not finite.
+        """
+        return self._nearest(directions)[0]
 
     def score(self, directions: Float[Tensor, "N D"] | Rows) -> float:
-        """Return the mean cosine of the rows to their nearest centroids."""
-        return _mean(_assign_all(directions, self.cluster_centers_)[1])
+        """Return the mean cosine of the rows to their nearest centroids.
+
+        Raises:
+            UsageError, DataError: as `predict`.
+        """
+        return _mean(self._nearest(directions)[1])
+
+    def _nearest(self, directions: Tensor | Rows) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "cluster_centers_"):
+            raise UsageError("k-means: no centroids yet: call fit first")
+        check_rows(directions)
+        if not len(directions):
+            raise DataError("k-means: no rows: give at least one")
+        return _assign_all(directions, self.cluster_centers_)
+
+    def _checked(self, start: Tensor) -> Tensor:
+        check_rows(start, "start")
+        if len(start) != self.n_clusters:
+            raise UsageError(
+                f"k-means: start has {len(start)} centroids for n_clusters = {self.n_clusters}: give one each"
+            )
+        return normalised(start, "row of start")
 
     def _run(self, rows: Tensor | Rows, start: Tensor | None) -> Partition:
         if self.batch_size:
@@ -198,11 +212,17 @@ class SphericalKMeans:
     def _batch(self, rows: Tensor | Rows, size: int) -> Tensor:
         # In order, because a memory-mapped file is read faster so.
         index = torch.randint(len(rows), (size,), generator=self.generator).sort().values
-        return _unit(rows[index], index)
+        return unit_at(rows, index)
 
 
 def assign(rows: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
-    """Return for each unit row the number of the nearest centroid and the cosine to it."""
+    """Return for each unit row the number of the nearest centroid and the cosine to it.
+
+    Raises:
+        UsageError: for centroids of another number of dimensions, or none.
+    """
+    if rows.dim() != 2 or centers.dim() != 2 or rows.shape[1] != centers.shape[1] or not len(centers):
+        raise UsageError(f"k-means: rows {tuple(rows.shape)} and centroids {tuple(centers.shape)}: give (N, D), (K, D)")
     labels = torch.empty(len(rows), dtype=torch.long, device=rows.device)
     cosines = rows.new_empty(len(rows))
     size = chunk_rows(rows, len(centers))
@@ -217,7 +237,14 @@ def cluster_sums(
     """Return the sum of each cluster's unit rows, in float64 and the same whatever the chunks.
 
     In fixed point also whatever the order, and within 2^-33 a row: CUDA adds in another order each time.
+
+    Raises:
+        UsageError: unless there is a label from 0 to K - 1 for every row.
     """
+    if labels.shape != rows.shape[:1] or not all(0 <= int(end) < n_clusters for end in _ends(labels)):
+        raise UsageError(
+            f"k-means: labels are not one of 0 to {n_clusters - 1} for each of {len(rows)} rows: mend them"
+        )
     dtype = torch.long if fixed_point else torch.float64
     total = torch.zeros(n_clusters, rows.shape[1], dtype=dtype, device=rows.device)
     size = chunk_rows(rows, rows.shape[1])
@@ -233,35 +260,24 @@ def _directions(sums: Float[Tensor, "K D"], former: Float[Tensor, "K D"]) -> Flo
     return torch.where(length > 1e-12, sums / length, former.double()).to(former.dtype)
 
 
+def _ends(labels: Int[Tensor, " N"]) -> tuple[Tensor, ...]:
+    return labels.aminmax() if len(labels) else ()
+
+
+def _at_least_1(name: str, value: int) -> int:
+    try:
+        number = whole_number(value)
+    except TypeError:
+        raise UsageError(f"k-means: {name} = {value}: give a whole number") from None
+    if number < 1:
+        raise UsageError(f"k-means: {name} = {value}: give 1 or more")
+    return number
+
+
 def _mean(cosines: Tensor) -> float:
     return float(cosines.mean(dtype=torch.float64))
 
 
-def _unit_parts(directions: Tensor | Rows) -> Iterator[Tensor]:
-    for index in torch.arange(len(directions)).split(READ):
-        yield _unit(directions[index], index)
-
-
-def _normalised(directions: Tensor | Rows) -> Tensor:
-    parts = _unit_parts(directions)
-    first = next(parts)
-    rows = first.new_empty(len(directions), first.shape[1])
-    for place, part in zip(rows.split(READ), chain((first,), parts), strict=True):
-        place.copy_(part)
-    return rows
-
-
-def _unit(rows: Float[Tensor, "B D"], index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
-    """Normalise rows of these numbers; lengths are taken in float64, where no float32 row over- or underflows."""
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    bad = ~(torch.isfinite(length) & (length > 0))[:, 0]
-    if bool(bad.any()):
-        place = int(bad.nonzero()[0, 0])
-        fault = "is zero and has no direction" if length[place] == 0 else "is not finite"
-        raise DataError(f"k-means: row {int(index[place])} {fault}: leave such rows out")
-    return (rows / length).to(torch.promote_types(rows.dtype, torch.float32))
-
-
 def _assign_all(directions: Tensor | Rows, centers: Tensor) -> tuple[Tensor, Tensor]:
-    parts = [assign(part, centers.to(part.dtype)) for part in _unit_parts(directions)]
+    parts = [assign(part, centers.to(part)) for part in unit_parts(directions)]
     return torch.cat([labels for labels, _ in parts]), torch.cat([cosines for _, cosines in parts])
