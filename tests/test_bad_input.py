@@ -80,6 +80,32 @@ REFUSED = [
     (["run", "--config", "no.toml"], 2, r"config no\.toml: No such file.*: give the path of a TOML file"),
     (["run", "--config", "speech"], 2, r"config speech: Is a directory: give the path of a TOML file"),
     (["run", *WORLD, "--experiments", "predictabilty"], 2, r"no such experiment: did you mean predictability\?"),
+    (
+        ["run", *WORLD, "--set", 'experiments.regimes=["mdm"]'],
+        2,
+        r"experiments\.regimes: mdm: no such regime: use mdn,",
+    ),
+    (["encode", *WORLD, "--set", 'experiments.regimes=["mdm"]'], 2, r"experiments\.regimes: mdm: no such regime"),
+    (["run", *WORLD, "--set", 'experiments.regimes=["mdn", "mdn"]'], 2, r"regimes = .*: .*the same value stands twice"),
+    (["run", *WORLD, "--set", 'experiments.sampling_regimes=["mdn"]'], 2, r"regimes: mdn: trains on true contexts alo"),
+    (["run", *WORLD, "--set", "experiments.correction.regime=mdm"], 2, r"correction\.regime: mdm: no such regime: use"),
+    (
+        ["run", *WORLD, "--set", "experiments.correction.levels=[0.0]"],
+        2,
+        r"levels\.0 = 0\.0: .*greater than",
+    ),
+    (["run", *WORLD, "--set", "experiments.correction.levels=[]"], 2, r"correction\.levels = \(\): .*at least 1 item"),
+    (
+        ["run", *WORLD, "--set", "experiments.correction.levels=[2.0]"],
+        2,
+        r"levels: 2: denoisers are trained at 0\.05",
+    ),
+    (
+        ["run", *WORLD, "--set", "score.sigma_min=2.0"],
+        2,
+        r"score\.sigma_max = 1\.0: .*sigma_min = 2 is larger: lower",
+    ),
+    (["run", *WORLD, "--set", "score.sigma_min=0.0"], 2, r"score\.sigma_min = 0\.0: .*greater than 0"),
     (["train", *WORLD, "--model", "mnd"], 2, r"model mnd: no such head: use one of mdn, vmf, magnitude"),
     (["run", "--corpus", "world:arr", "--out", "out"], 2, r"world:arr: no such world: use one of ar,"),
     (["run", "--corpus", "demos", "--out", "out"], 2, r"no corpus 'demos'; did you mean demo\?"),
@@ -380,6 +406,21 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(engram, damage):
     path.unlink()
     assert engram("train", *WORLD, *SMALL, "--resume")[0] == 0
     assert path.read_bytes() == whole
+
+
+def test_a_checkpoint_of_another_head_is_named(engram):
+    """Put in its place by hand, since a run's own files have other names."""
+    train = ["train", *WORLD, *SMALL]
+    assert engram(*train, "--model", "vmf")[0] == 0
+    Path("out/checkpoints/vmf-lag1.safetensors").rename("out/checkpoints/mdn-lag1.safetensors")
+    code, _, err = engram(*train, "--model", "mdn", "--resume")
+    assert code == 2
+    line = (
+        "engram: checkpoint out/checkpoints/mdn-lag1.safetensors: of another training (model.kind = 'vmf' there, 'mdn' "
+    )
+    assert err[-1] == f"{line}here): delete it and run again with --resume, or use another --out"
+    Path("out/checkpoints/mdn-lag1.safetensors").unlink()
+    assert engram(*train, "--model", "mdn", "--resume")[0] == 0
 
 
 def test_a_checkpoint_of_other_latents_is_not_used(engram, speech):

@@ -19,7 +19,16 @@ from audio_engram.data.publish import publish_text
 from audio_engram.decide import decide
 from audio_engram.decision import Decision, Finding
 from audio_engram.errors import DataError, MissingError, UsageError
-from audio_engram.experiments import ALL, EXPERIMENTS, TREE, Outcome, check_codecs, check_lengths, check_names
+from audio_engram.experiments import (
+    ALL,
+    EXPERIMENTS,
+    TREE,
+    Outcome,
+    check_codecs,
+    check_lengths,
+    check_names,
+    check_settings,
+)
 from audio_engram.experiments.archetypes import check_counts
 from audio_engram.experiments.kept import keep, take
 from audio_engram.listening import listen
@@ -58,6 +67,7 @@ def climb(run: Run, command: str = "") -> Decision:
     """
     names = run.config.experiments.names
     check_names(names)
+    check_settings(run.config)
     stages = Stages(run)
     first = BEGINNING if names == (TREE,) else () if names == (ALL,) else names
     check_codecs(run, first)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -60,18 +60,20 @@ class ScoreConfig(Section):
     width: int = Field(512, ge=1)
     depth: int = Field(2, ge=1)
     sigma_min: float = Field(0.05, gt=0, description="smallest noise level; training draws log-uniformly between both")
-    sigma_max: float = Field(1.0, gt=0, description="largest noise level")
+    sigma_max: float = Field(1.0, gt=0, validate_default=True, description="largest noise level")
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     gradient_norm: float = Field(1.0, gt=0)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "ScoreConfig":
-        if self.sigma_min > self.sigma_max:
-            raise ValueError("sigma_min is larger than sigma_max")
-        return self
+    @field_validator("sigma_max")
+    @classmethod
+    def _ordered(cls, value: float, info: Any) -> float:
+        least = info.data.get("sigma_min", value)
+        if least > value:
+            raise ValueError(f"sigma_min = {least:g} is larger: lower that, or raise this")
+        return value
 
 
 class CorrectionConfig(Section):

@@ -168,8 +168,12 @@ class Training(ABC):
     def _restore(self, path: Path) -> None:
         """Go on from a saved state."""
         tensors, note = checkpoint.load(path)
-        if any(note.get(key) != value for key, value in self._note().items()):
-            raise UsageError(f"checkpoint {path}: of another configuration: use --overwrite or another --out")
+        here = dict(sorted(self._note().items(), key=lambda item: item[0] != "model"))
+        if unlike := _unlike({key: note.get(key) for key in here}, here):
+            raise UsageError(
+                f"checkpoint {path}: of another training ({unlike}): delete it and run again with --resume, or use "
+                "another --out"
+            )
         best = prefixed(tensors, "best.")
         if any(k in best and not torch.equal(best[k], getattr(self.model, k).cpu()) for k in STANDARDISATION):
             # Derived latents differ in their last bits where another number of threads adds them up.
@@ -188,3 +192,15 @@ class Training(ABC):
         self.history, self.best = history, best
         if not history.finished:
             self.take_parts(tensors)
+
+
+def _unlike(there: dict[str, Any], here: dict[str, Any], section: str = "") -> str:
+    """The first thing that two notes do not have in common, as `model.kind = 'vmf' there, 'mdn' here`; or nothing."""
+    for key in dict.fromkeys([*here, *there]):
+        other, value = there.get(key), here.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            if inner := _unlike(other, value, f"{section}{key}."):
+                return inner
+        elif other != value:
+            return f"{section}{key} = {other!r} there, {value!r} here"
+    return ""

@@ -116,10 +116,11 @@ def open_run(options: argparse.Namespace) -> "Run":
     """The run that the options describe."""
     config = read_options(options)
     # After the configuration is read: a wrong option need not wait for PyTorch.
-    from audio_engram.experiments import check_names
+    from audio_engram.experiments import check_names, check_settings
     from audio_engram.runs import Run
 
     check_names(config.experiments.names)
+    check_settings(config)
     return Run(find_folder(options, config), config, resume=options.resume, overwrite=options.overwrite)
 
 

@@ -15,6 +15,7 @@ from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import predictability
 from audio_engram.experiments.representation import check_codecs, representation
 from audio_engram.experiments.sampling import sampling
+from audio_engram.experiments.settings import ALL, TREE, check_settings
 from audio_engram.experiments.smoothing import smoothing
 from audio_engram.experiments.stability import stability
 from audio_engram.experiments.structure import structure
@@ -37,9 +38,6 @@ EXPERIMENTS: dict[str, Callable[[Run], Outcome]] = {
     "two_stage": two_stage,
 }
 
-TREE, ALL = "tree", "all"
-"""In place of names: what the decision tree asks for, one after another, or everything there is."""
-
 __all__ = [
     "ALL",
     "EXPERIMENTS",
@@ -49,6 +47,7 @@ __all__ = [
     "check_codecs",
     "check_lengths",
     "check_names",
+    "check_settings",
     "correction",
     "factorisation",
     "injection",

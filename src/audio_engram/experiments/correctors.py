@@ -5,6 +5,7 @@ from itertools import product
 
 import torch
 
+from audio_engram.config import Config
 from audio_engram.data.publish import make_folder
 from audio_engram.errors import UsageError
 from audio_engram.experiments.trajectories import find_trajectories
@@ -83,13 +84,18 @@ def check_correction(run: Run) -> None:
         UsageError: for a noise level that denoisers are not trained at, or a training regime that does not exist.
         DataError: if validation or test speakers have too few long utterances.
     """
-    settings, score = run.config.experiments.correction, run.config.score
-    regime(settings.regime, "experiments.correction.regime")
-    for level in settings.levels:
+    regime(run.config.experiments.correction.regime, "experiments.correction.regime")
+    check_levels(run.config)
+    for split in ("validation", "test"):
+        find_trajectories(run, split)
+
+
+def check_levels(config: Config) -> None:
+    """Raises: UsageError for a noise level that denoisers are not trained at."""
+    score = config.score
+    for level in config.experiments.correction.levels:
         if not score.sigma_min <= level <= score.sigma_max:
             raise UsageError(
                 f"experiments.correction.levels: {level:g}: denoisers are trained at {score.sigma_min:g} to "
                 f"{score.sigma_max:g}: use one of these, or change score.sigma_min or score.sigma_max"
             )
-    for split in ("validation", "test"):
-        find_trajectories(run, split)

@@ -126,7 +126,7 @@ def find_trajectories(run: Run, split: str = "test") -> Trajectories:
     if len({speaker for speaker, _, _ in chosen}) < 2:
         raise DataError(
             f"{split} split: no two speakers have {context + stretch} frames ({context} of context + {stretch} for "
-            "experiments.stretch_seconds): use longer audio, or lower it"
+            "experiments.stretch_seconds): use longer audio or more speakers, or lower it"
         )
     cut = [z[: context + stretch] for _, z, _ in chosen]
     return Trajectories(
