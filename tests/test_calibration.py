@@ -17,7 +17,7 @@ from audio_engram.measurements import Measurement
 from audio_engram.report.calibrated import KNOWN, as_text, write_page
 from audio_engram.trials import Kept, Trial, made_with, read_trial, write_trial
 
-NULL, SOMETHING = Row("structure", "noise", True), Row("archetypes", "chained", False)
+NULL, SOMETHING = Row("factorisation", "noise", True), Row("archetypes", "chained", False)
 
 
 def keep(folder, row, seed, verdict, measurements=(), analytic=()):
@@ -38,8 +38,9 @@ def test_wilson_is_scipys(passes, n):
 
 def test_what_should_pass_is_asked_less_often():
     null, found = (Row("structure", "noise", null) for null in (True, False))
-    assert [null.seeds(n) for n in (1, 2, 9, 200)] == [1, 2, 9, 200]
-    assert [found.seeds(n) for n in (1, 2, 9, 200)] == [1, 2, 4, 50]
+    assert [null.seeds(n) for n in (1, 2, 9, 200)] == [1, 1, 3, 50]  # of four null worlds
+    assert [Row("factorisation", "noise", True).seeds(n) for n in (1, 200)] == [1, 200]  # of one
+    assert [found.seeds(n) for n in (1, 2, 9, 200)] == [1, 2, 4, 12]
 
 
 def test_a_row_has_the_size_of_its_experiment_or_its_own():
@@ -62,7 +63,7 @@ def test_every_trial_is_a_configuration_with_enough_test_speakers():
 
 def test_what_an_experiment_changes_leaves_the_others_alone():
     shared = {row.experiment: row.settings for row in PLAN if row.experiment not in calibration_plan.OTHER_SETTINGS}
-    assert list(shared) == ["predictability", "magnitude", "factorisation", "injection", "structure", "archetypes"]
+    assert list(shared) == ["predictability", "magnitude", "factorisation", "injection", "archetypes"]
     assert all(settings == calibration_plan.SETTINGS for settings in shared.values())
     sampling = Row("sampling", "noise", True).settings
     assert sampling["train"] == calibration_plan.SETTINGS["train"] | {
@@ -116,6 +117,26 @@ def test_a_null_world_holds_while_its_interval_reaches_down_to_five_per_cent(tmp
     keep(tmp_path, NULL, 99, "pass")
     (passed,), _ = summary(tmp_path, 100, [NULL])
     assert not passed.holds  # 10 of 100: [5.5 %, 17.4 %]
+
+
+def test_null_worlds_of_an_experiment_are_counted_together_and_tell_together(tmp_path):
+    rows = [row for row in PLAN if row.experiment == "magnitude"]
+    for row in rows:
+        for seed in range(row.seeds(74)):
+            keep(tmp_path, row, seed, "pass" if not row.null or (row.world, seed) == ("noise", 3) else "fail")
+    passed, _ = summary(tmp_path, 74, rows)
+    assert [(one.row.world, one.n, one.part) for one in passed] == [
+        *(("strides", 4, False), ("headings", 37, True), ("noise", 37, True)),
+        ("all null worlds", 74, False),
+    ]
+    assert passed[-1].verdicts == {"fail": 73, "pass": 1}
+    assert passed[-1].rate == (1 / 74, *wilson(1, 74))
+    assert all(one.enough for one in passed)
+    for seed in range(37):
+        keep(tmp_path, rows[2], seed, "pass" if seed < 9 else "fail")
+    found, _ = summary(tmp_path, 74, rows)
+    # 9 of 74: [6.5 %, 21 %], 9 of 37: [13 %, 40 %].
+    assert [one.holds for one in found] == [True, True, False, False]
 
 
 def test_something_must_be_found_in_more_than_half_of_the_seeds(tmp_path):
@@ -217,28 +238,28 @@ def test_kept_trials_are_not_done_again_and_the_page_tells_who_was_fooled(tmp_pa
     monkeypatch.chdir(tmp_path)
     rows = [row for row in PLAN if row.experiment == "structure"]
     for row in rows:
-        for seed in range(2):
+        for seed in range(row.seeds(8)):
             keep(tmp_path / "out", row, seed, "fail" if row.null else "pass")
     settings = tmp_path / "out/trials/settings.json"
     settings.write_text(made_with())
-    words = ["calibrate", "--only", "structure", "--seeds", "2", "--out", "out"]
+    words = ["calibrate", "--only", "structure", "--seeds", "8", "--out", "out"]
     assert cli.main(words) == 0
     told = capsys.readouterr()
-    assert f"calibrate: {2 * len(rows)} of {2 * len(rows)} trials are there" in told.err
+    assert "calibrate: 12 of 12 trials are there" in told.err  # 2 of each null world, 4 of the other
     assert "holds" in told.out
     assert "DOES NOT HOLD" not in told.out
     page = (tmp_path / "out/calibration.html").read_text()
-    assert "Nothing speaks against calibration so far" in page  # of two seeds
-    assert "2 seeds" in page
+    assert "Nothing speaks against calibration so far" in page  # of 8 null worlds
+    assert "8 null worlds" in page
     assert all(row.reason in page for row in rows)
     facts = json.loads((tmp_path / "out/calibration.json").read_text())
-    assert [one["passed"][0] for one in facts["verdicts"]] == [float(not row.null) for row in rows]
-    found = summary(tmp_path / "out", 2, rows)
+    assert [one["passed"][0] for one in facts["verdicts"]] == [*(float(not row.null) for row in rows), 0.0]
     keep(tmp_path / "out", rows[1], 0, "pass")
     keep(tmp_path / "out", rows[1], 1, "pass")
-    found = summary(tmp_path / "out", 2, rows)
-    write_page(tmp_path / "page.html", found, 2)
-    assert "Calibration does not hold for structure on noise." in (tmp_path / "page.html").read_text()
+    found = summary(tmp_path / "out", 8, rows)
+    write_page(tmp_path / "page.html", found, 8)
+    fooled = "structure on noise, structure on all null worlds"
+    assert f"Calibration does not hold for {fooled}." in (tmp_path / "page.html").read_text()
     assert "DOES NOT HOLD" in as_text(found)
 
 

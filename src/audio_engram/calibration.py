@@ -2,9 +2,10 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -26,6 +27,7 @@ from audio_engram.runs import Run
 from audio_engram.trials import Kept, Trial, at_work, claim, is_done, read_trial, write_trial
 
 ALLOWED = 0.05
+TOGETHER = "all null worlds"
 
 
 def calibrate(folder: Path, seeds: int, jobs: int, log: Callable[[str], None], plan: Iterable[Row] = PLAN) -> None:
@@ -80,10 +82,14 @@ def carry_out(folder: Path, trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class Passed:
-    """How often an experiment passed on a world, with the 95 % interval of Wilson (1927)."""
+    """How often an experiment passed on a world, with the 95 % interval of Wilson (1927).
+
+    A `part` is one of several null worlds of an experiment, whose rate is told by all of them together.
+    """
 
     row: Row
     verdicts: dict[str, int]
+    part: bool = False
 
     @property
     def n(self) -> int:
@@ -104,6 +110,8 @@ class Passed:
     @property
     def enough(self) -> bool:
         """Whether so many seeds could have told: 5 % from never, or more than half from half."""
+        if self.part:
+            return True
         return wilson(0, self.n)[1] <= ALLOWED if self.row.null else self.rate[1] > 0.5 or not self.holds
 
 
@@ -126,7 +134,7 @@ class Recovered:
 
 
 def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[Passed], list[Recovered]]:
-    """Verdicts and recovery of all rows."""
+    """Verdicts and recovery of all rows, and verdicts of the null worlds of each experiment together."""
     passed, recovered = [], []
     for row in plan:
         kept = [read_trial(folder, Trial(row, seed)) for seed in range(row.seeds(seeds))]
@@ -134,7 +142,21 @@ def summary(folder: Path, seeds: int, plan: Iterable[Row] = PLAN) -> tuple[list[
         worst = ["pass" if any(f.verdict == "pass" for f in one.findings) else one.findings[0].verdict for one in kept]
         passed.append(Passed(row, {verdict: worst.count(verdict) for verdict in dict.fromkeys(worst)}))
         recovered += _recovered(row, kept)
-    return passed, recovered
+    return _with_together(passed), recovered
+
+
+def _with_together(passed: list[Passed]) -> list[Passed]:
+    """After the rows of an experiment that has several null worlds what came of all of these."""
+    found: list[Passed] = []
+    for name in dict.fromkeys(one.row.experiment for one in passed):
+        mine = [one for one in passed if one.row.experiment == name]
+        nulls = [one for one in mine if one.row.null]
+        several = len(nulls) > 1
+        found += [replace(one, part=several and one.row.null) for one in mine]
+        if several:
+            counted = sum((Counter(one.verdicts) for one in nulls), Counter[str]())
+            found.append(Passed(Row(name, TOGETHER, True), dict(counted)))
+    return found
 
 
 def _recovered(row: Row, kept: list[Kept]) -> list[Recovered]:

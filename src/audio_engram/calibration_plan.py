@@ -1,6 +1,7 @@
 """What calibration asks: experiments, worlds, whether there is anything to find, and what is known of it."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from audio_engram.data.worlds import WORLDS
@@ -20,7 +21,7 @@ OTHER_SIZES = {
 """`structure` has 256 clusters of contexts, which need 100 frames each; the k-means of `archetypes` cost the most, but
 a speaker must have several of the planes. A memory learns 64 addresses on `chained`. Elsewhere 16 speakers leave 6 for
 the test, the fewest that a verdict rests on."""
-LEAST_SEEDS = 4
+LEAST_SEEDS, FEWER = 4, 16
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
@@ -41,6 +42,7 @@ SETTINGS: dict[str, Any] = {
 }
 _STRETCHES = {"stretch_seconds": 2.4, "horizons": [2.4], "trajectories": 24}
 OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    "structure": {"experiments": {"structure_lags": [1]}},
     "sampling": {
         "model": {"components": 1},
         "train": {"epochs": 1, "teacher_weight": 0.0, "patience": 20},
@@ -88,8 +90,11 @@ class Row:
         return _merged(SETTINGS, OTHER_SETTINGS.get(self.experiment, {}))
 
     def seeds(self, asked: int) -> int:
-        """How many seeds are drawn: fewer tell more than half from half than 5 % from never."""
-        return asked if self.null else min(asked, max(LEAST_SEEDS, asked // 4))
+        """How many are drawn where an experiment is asked about so many null worlds, which its rows share. Of what
+        should pass fewer: they tell more than half from half sooner than 5 % from never."""
+        if not self.null:
+            return min(asked, max(LEAST_SEEDS, asked // FEWER))
+        return ceil(asked / sum(one.null and one.experiment == self.experiment for one in PLAN))
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

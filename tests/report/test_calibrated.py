@@ -40,7 +40,7 @@ def test_the_page_tells_how_it_was_made(tmp_path: Path) -> None:
     for said in (
         "engram calibrate --seeds 2",
         "1970-01-02 to 1970-01-04",
-        "2 seeds",
+        "2 null worlds",
         '"archetype_counts"',
         KNOWN["chained"],
     ):

@@ -9,14 +9,14 @@ from pathlib import Path
 from audio_engram.commands.options import Subcommands, place
 from audio_engram.errors import UsageError
 
-QUICK, FULL = 2, 100
+QUICK, FULL = 4, 200
 
 
 def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
     calibrate = commands.add_parser("calibrate", help="ask the experiments about worlds whose answers are known")
-    calibrate.add_argument("--quick", action="store_true", help=f"{QUICK} seeds instead of {FULL}")
-    calibrate.add_argument("--seeds", type=int, metavar="N", help="so many seeds of every null world")
+    calibrate.add_argument("--quick", action="store_true", help=f"{QUICK} null worlds instead of {FULL}")
+    calibrate.add_argument("--seeds", type=int, metavar="N", help="so many null worlds of each experiment")
     calibrate.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one for each core)")
     calibrate.add_argument("--only", metavar="A,B", help="only these experiments")
     calibrate.add_argument("--out", type=place, default=Path("runs/calibration"), help="default runs/calibration")

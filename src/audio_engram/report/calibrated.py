@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from audio_engram import __version__, numbers
-from audio_engram.calibration import ALLOWED, Passed, Recovered
+from audio_engram.calibration import ALLOWED, TOGETHER, Passed, Recovered
 from audio_engram.calibration_plan import OTHER_SETTINGS, OTHER_SIZES, SETTINGS, SPEAKERS, UTTERANCES
 from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
@@ -52,8 +52,8 @@ def verdicts(passed: list[Passed]) -> Table:
     caption = (
         f"Verdicts over seeds, with 95 % intervals of the share that passed (Wilson 1927). Where a world lacks "
         f"what its experiment asks for, calibration holds while the interval reaches down to {ALLOWED:.0%}; elsewhere, "
-        "if more than half pass, which a quarter of the seeds can tell. It holds only so far where so few seeds could "
-        "not have told otherwise."
+        "if more than half pass, which fewer seeds can tell. Null worlds of an experiment are counted together too. "
+        "Calibration holds only so far where so few seeds could not have told otherwise."
     )
     return Table(caption, columns, rows, heads=3)
 
@@ -95,7 +95,7 @@ def _figure(name: str) -> tuple[str, str]:
 
 def worlds(passed: list[Passed]) -> Table:
     """What each world is that was asked."""
-    names = sorted({one.row.world for one in passed})
+    names = sorted({one.row.world for one in passed} - {TOGETHER})
     return Table("The worlds.", ("world", "what it is"), tuple((name, KNOWN.get(name, "")) for name in names), 2)
 
 
@@ -118,14 +118,14 @@ def aligned(table: Table) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _made(path: Path, seeds: str, command: str) -> list[tuple[str, str]]:
+def _made(path: Path, asked: str, command: str) -> list[tuple[str, str]]:
     """By which command and version, and when the trials were carried out."""
     trials = [file.stat().st_mtime for file in (path.parent / "trials").glob("*-*.json")]
     days = sorted({datetime.fromtimestamp(end, UTC).date().isoformat() for end in trials})
     facts = [
         ("Command", command),
         ("Version", __version__),
-        ("Seeds", seeds),
+        ("Asked of each experiment", asked),
         ("Trials carried out", " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))),
         ("Speakers, utterances of each", f"{SPEAKERS}, {UTTERANCES}"),
         *((f"The same for {name}", f"{of}, {each}") for name, (of, each) in OTHER_SIZES.items()),
@@ -136,14 +136,14 @@ def _made(path: Path, seeds: str, command: str) -> list[tuple[str, str]]:
 def write_page(path: Path, found: Found, seeds: int, command: str = "") -> None:
     """Tables and both figures as a page that needs nothing else."""
     helpers = {"next_figure": partial(next, count(1)), "next_table": partial(next, count(1))}
-    over = f"{seeds} seed" + ("" if seeds == 1 else "s")
+    over = f"{seeds} null world" + ("" if seeds == 1 else "s")
     panels = _panel(found[0], null=True) + _panel(found[0], null=False)
     caption = (
-        f"How often each experiment passed over {over}, with 95 % intervals. Where a world lacks what the experiment "
-        f"asks for, a share of {ALLOWED:.0%} (the line) is allowed; elsewhere more than half are asked for."
+        f"How often each experiment passed, asked about {over}, with 95 % intervals. Where a world lacks what the "
+        f"experiment asks for, a share of {ALLOWED:.0%} (the line) is allowed; elsewhere more than half are asked for."
     )
     content = {
-        "seeds": over,
+        "asked": over,
         "enough": all(one.enough for one in found[0]),
         "figures": figure(caption, panels),
         "tables": [table for table in _tables(found) if table.rows],
