@@ -10,7 +10,7 @@ from audio_engram import checkpoint, train, training_loop
 from audio_engram.config import TrainConfig
 from audio_engram.data.windows import Windows
 from audio_engram.dynamics.model import training_precision
-from audio_engram.errors import DataError, NumericalError, UsageError
+from audio_engram.errors import DataError, MissingError, NumericalError, UsageError
 from audio_engram.train import fit, load_model, validate
 from killed import kill_after
 from toys import make_frames, training_toy, walk
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(config, seed, tmp_path
     path = tmp_path / "model.safetensors"
     model, windows = training_toy("mdn", SHORT)
     fit(model, windows, SHORT, 3, path)
-    with pytest.raises(UsageError, match="another configuration"):
+    with pytest.raises(UsageError, match=r"of another training \((train.learning_rate|seed) = \S+ there, \S+ here\): delete it"):
         fit(model, windows, config, seed, path)
 
 
@@ -290,6 +290,11 @@ def test_a_file_without_a_dynamics_model_is_named(tmp_path, note, held):
     checkpoint.save(path, {"best.x": torch.zeros(1)}, note)
     with pytest.raises(UsageError, match=rf"x\.safetensors: holds no dynamics model but {held}: give another file$"):
         load_model(path)
+
+
+def test_a_model_that_is_not_there_is_missing_and_not_damaged(tmp_path):
+    with pytest.raises(MissingError, match=r"x\.safetensors: missing: make it with engram run or engram train$"):
+        load_model(tmp_path / "x.safetensors")
 
 
 def test_windows_that_do_not_suit_the_unrolling_are_refused():

@@ -241,7 +241,7 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(tmp_path, windows
     if change == "latents":
         other.data_loc.add_(0.1)
     config = once.model_copy(update={"epochs": 2} if change == "epochs" else {})
-    what = "other latents" if change == "latents" else "another configuration"
+    what = "other latents" if change == "latents" else "another training"
     with pytest.raises(UsageError, match=rf"^checkpoint \S+: of {what}: use --overwrite"):
         fit_magnitudes(other, windows, config, 4 if change == "seed" else 3, path)
 

@@ -11,7 +11,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from audio_engram.data.publish import published
-from audio_engram.errors import DataError
+from audio_engram.errors import DataError, MissingError
 
 
 def save(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
@@ -33,8 +33,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save` wrote.
 
     Raises:
-        DataError: if the file is damaged.
+        MissingError: if there is no such file. DataError: if it is damaged.
     """
+    if not path.exists():
+        raise MissingError(f"checkpoint {path}: missing: make it with engram run or engram train")
     try:
         with safe_open(path, "pt") as file:
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118

@@ -11,7 +11,7 @@ from audio_engram.data.processes import World
 from audio_engram.data.windows import Windows
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
-from audio_engram.experiments.trajectories import Trajectories, stretch_frames
+from audio_engram.experiments.trajectories import Trajectories, find_trajectories, stretch_frames
 from audio_engram.experiments.two_stage import DIFFERENCE, two_stage, two_stages
 from audio_engram.measurements import Measurements
 from audio_engram.metrics import predictor, score
@@ -145,16 +145,32 @@ def test_what_is_nearer_to_speech_passes(run, outcome, monkeypatch):
     """Against one model that drifts by a tenth of a deviation every second."""
     trained = two_stages(run)
     monkeypatch.setattr(module, "two_stages", lambda run: Exact(trained.direction, trained.magnitude))
-    honest = Trajectories.sampled
+    honest = Trajectories.batches
 
     def drifting(some, model, steps, name):
-        return honest(some, model, steps, name) + torch.arange(steps).unsqueeze(1) / 125
+        for pieces in honest(some, model, steps, name):
+            yield [torch.cat(list(pieces), dim=1) + torch.arange(steps).unsqueeze(1) / 125]
 
-    monkeypatch.setattr(Trajectories, "sampled", drifting)
+    monkeypatch.setattr(Trajectories, "batches", drifting)
     (finding,) = two_stage(run).findings
     assert finding.verdict == "pass"
     assert finding.measured.high < 1
     assert finding.words.startswith("In the stretch before 10 s two stages are 0.")
+
+
+def test_two_stages_that_leave_the_numbers_do_not_pass(run, outcome):
+    """However near to speech what is left of them may be."""
+    some = find_trajectories(run)
+
+    def with_share(share):
+        changed = {"frechet_latents_times": {"value": 0.5, "low": 0.4, "high": 0.6, "n_speakers": 9}}
+        changed["finite_share"] = {"value": share}
+        return [m.model_copy(update=changed.get(m.metric, {})) for m in outcome.measurements]
+
+    assert module._judge(some, with_share(1.0)).verdict == "pass"
+    broken = module._judge(some, with_share(0.9))
+    assert broken.verdict == "fail"
+    assert (broken.criterion.metric, broken.measured.model) == ("finite_share", "two_stage")
 
 
 def test_noise_on_contexts_is_as_large_for_directions(tmp_path, monkeypatch):

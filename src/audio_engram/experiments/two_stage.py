@@ -12,7 +12,7 @@ from torch import Tensor
 from audio_engram.config import ModelConfig
 from audio_engram.data.publish import make_folder
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.decision import Criterion, Finding
+from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.dynamics.directions import DIRECTION, direction_frames, measure_direction_start
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
@@ -48,8 +48,9 @@ CRITERION = Criterion(
     threshold=1.0,
     reason="Fréchet distance to real stretches of what two stages draw, over that of what one model of direction and "
     "magnitude draws: below 1 two stages are nearer to speech. The same speakers, as many parameters, the same "
-    "training; judged on the stretch before 20 s.",
+    "training; judged on the stretch before 20 s, and no rollout of two stages may leave the finite numbers.",
 )
+WHOLE = CRITERION.model_copy(update={"metric": "finite_share", "relation": "above", "threshold": 0.999})
 
 
 def two_stage(run: Run) -> Outcome:
@@ -203,15 +204,19 @@ def _frames(one: DynamicsModel, two: TwoStage, segment: Segment) -> tuple[Tensor
 def _judge(some: Trajectories, measured: list[Measurement]) -> Finding:
     end, ratio = judged_end(some), "frechet_latents_ratio"
     judged = next(m for m in measured if m.metric == CRITERION.metric and m.step == end)
+    whole = next(m for m in measured if (m.metric, m.model) == (WHOLE.metric, TWO))
+    # A share of 1 has no interval: no rollout broke. Figures are of finite windows, and silent about one that did.
+    broken = [] if whole.value == 1.0 else [(WHOLE, whole.model_copy(update={"low": 0.0, "high": whole.value}))]
+    criterion, decided = decisive([*broken, (CRITERION, judged)])
 
     def told(metric: str, model: str, step: int = 1) -> str:
         return show(next(m for m in measured if (m.metric, m.model, m.step) == (metric, model, step)))
 
     return Finding(
-        criterion=CRITERION,
-        measured=judged,
-        verdict=CRITERION.judge(judged),
-        cause=CRITERION.cause(judged),
+        criterion=criterion,
+        measured=decided,
+        verdict=criterion.judge(decided),
+        cause=criterion.cause(decided),
         words=f"In the stretch before {end / some.run.codec.frame_rate:.0f} s two stages are {show(judged)} times as "
         f"far from real stretches as one (Fréchet; {told('frechet_increments_times', DIFFERENCE, end)} in increments): "
         f"{told(ratio, TWO, end)} and {told(ratio, ONE, end)} times as far as real ones; "
