@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from audio_engram.cluster_criteria import BEYOND, CONTEXT_NULLS, LEAST_KEPT
 from audio_engram.config import make_config
 from audio_engram.data.deceptive_worlds import Pulses
 from audio_engram.data.planted import Regimes
@@ -10,7 +11,7 @@ from audio_engram.data.processes import Resonance, World
 from audio_engram.errors import DataError
 from audio_engram.experiments.cluster_moments import cluster_means, explain
 from audio_engram.experiments.conditioning import Components, MeanPooled, Quartiles, conditionings
-from audio_engram.experiments.structure import BEYOND, LEAST_KEPT, NULLS, _Cell, _Judged, structure
+from audio_engram.experiments.structure import _Cell, _Judged, structure
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 
@@ -161,7 +162,7 @@ def test_every_figure_that_the_question_asks_for_is_there(regimes):
         for q in (10, 50, 90)
     )
     assert p10 < p50 < p90
-    assert {r.data for r in records.select(metric="variance_ratio_excess")} == set(NULLS)
+    assert {r.data for r in records.select(metric="variance_ratio_excess")} == set(CONTEXT_NULLS)
 
 
 def test_confident_assignments_explain_more(regimes):

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pkgutil import resolve_name
 
 import pytest
 from fake_run import record
 
+from audio_engram import cluster_criteria
+from audio_engram.experiments import cluster_moments
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report.clusters import archetype_tables, archetypes, structure, structure_tables
 from audio_engram.report.tables import shown
@@ -50,6 +53,21 @@ def test_clusters_are_named_once_and_what_has_no_ratio_has_no_row() -> None:
         *("PCA 8, k 256, real", "same spectrum"),
     ]
     assert [label for label, _ in drawn.legend] == ["real", "shuffled within", "same spectrum"]
+
+
+def test_what_is_wanted_and_left_out_is_what_the_experiments_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, threshold in (("EXPLAINS", 0.42), ("TIGHT", 0.43), ("FORETOLD", 0.44)):
+        criterion = getattr(cluster_criteria, name)
+        place = f"audio_engram.report.clusters.{name}"
+        assert resolve_name(place.replace(".clusters.", ".clusters:")) is criterion
+        monkeypatch.setattr(place, criterion.model_copy(update={"threshold": threshold}))
+    monkeypatch.setattr("audio_engram.report.clusters.SMALLEST", 321)
+    [ratio], [along] = structure(Measurements(ratios()), "s"), archetypes(along_k(), "a")
+    shown = [re.findall(r"wanted: ([\d.]+)", panel.svg) for panel in (*ratio.panels, *along.panels)]
+    assert shown == [["0.42"], ["0.42"], ["0.43"], ["0.44"], []]
+    assert "no cluster of 321 training frames" in ratio.caption
+    assert any("clusters of 321 frames and more" in table.caption for table in structure_tables(Measurements(ratios())))
+    assert cluster_moments.SMALLEST is cluster_criteria.SMALLEST
 
 
 @pytest.mark.filterwarnings("error")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audio_engram.archetypes import EXPLAINED, Kind, hold
 from audio_engram.breathing import fit_breathing
+from audio_engram.cluster_criteria import FORETOLD, KNOWN, TIGHT, TIGHTER, TIGHTER_BY
 from audio_engram.clustering import TooFewDirectionsError
 from audio_engram.decision import Criterion, Finding, Verdict, decisive
 from audio_engram.errors import DataError
@@ -28,24 +29,6 @@ KINDS: tuple[Kind, ...] = ("real", "gaussian", "random_pairs")
 NULLS = KINDS[1:]
 LEAST = 10  # training directions for every cluster
 STATES = 8
-ACCURATE = 0.6
-TIGHTER_BY = 0.01  # more than two k-means from other starts differ by
-
-CRITERION = Criterion(
-    experiment=NAME,
-    question="Do reusable directions exist, and do contexts foretell them?",
-    metric="tightness",
-    relation="above",
-    threshold=0.75,
-    reason="Mean cosine of held-out directions to their centroid, among the principal components that hold "
-    f"{EXPLAINED:.0%} of the variance of directions, for some number of clusters; {TIGHTER_BY} above both nulls' "
-    "(Gaussian increments of the same covariance; increments to random frames of the same utterance), with "
-    f"{ACCURATE:.0%} of the clusters of held-out speakers' next increments foretold from their contexts, more than "
-    "where the next frame is a random one.",
-)
-FORETOLD = CRITERION.model_copy(update={"metric": "membership_accuracy", "threshold": ACCURATE})
-TIGHTER = CRITERION.model_copy(update={"metric": "tightness_excess", "threshold": TIGHTER_BY})
-KNOWN = CRITERION.model_copy(update={"metric": "membership_excess", "threshold": 0.0})
 ORDER: tuple[Verdict, ...] = ("pass", "undecided", "unattainable", "fail")
 
 
@@ -157,7 +140,7 @@ class _Judged:
         """All that must hold."""
         differences = self.records
         return [
-            (CRITERION, self.real.one("tightness")),
+            (TIGHT, self.real.one("tightness")),
             (FORETOLD, self.real.one("membership_accuracy")),
             *((TIGHTER, one) for one in differences[:-1]),
             (KNOWN, differences[-1]),
@@ -249,7 +232,7 @@ def _of_found(k: int, found: Measurement) -> str:
 
 def _distance(one: _Judged) -> float:
     """How far the worse of tightness and accuracy falls short."""
-    short = [(CRITERION, "tightness"), (FORETOLD, "membership_accuracy")]
+    short = [(TIGHT, "tightness"), (FORETOLD, "membership_accuracy")]
     return max(criterion.threshold - (one.real.one(metric).value or 0.0) for criterion, metric in short)
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from audio_engram.cluster_criteria import SMALLEST
 from audio_engram.data.windows import Windows
 
-SMALLEST = 100  # training frames, below which a cluster is left out
 CHUNK = 8192
 
 

@@ -10,8 +10,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audio_engram import numbers
+from audio_engram.cluster_criteria import (
+    BEYOND,
+    BEYOND_NULL,
+    ENOUGH,
+    EXPLAINS,
+    GENERALISES,
+    LEAST_KEPT,
+    SMALLEST,
+)
+from audio_engram.cluster_criteria import CONTEXT_NULLS as NULLS
 from audio_engram.decision import Criterion, Finding, decisive
-from audio_engram.experiments.cluster_moments import SMALLEST, Explained, Means, cluster_means, explain
+from audio_engram.experiments.cluster_moments import Explained, Means, cluster_means, explain
 from audio_engram.experiments.conditioning import Conditioning, conditionings
 from audio_engram.experiments.known import analytic
 from audio_engram.experiments.meaning import LEVEL, heard
@@ -22,25 +32,7 @@ from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import Interval, SpeakerBootstrap
 
 CLUSTERS = (64, 256)
-LARGEST_DEGRADATION = 0.2
-LEAST_KEPT = 0.5  # of the held-out frames, of real data and of every null, for a conditioning to be judged
-NULLS = ("shuffled_within", "phase_randomised", "autoregressed")
-BEYOND = 0.05  # of the variance; the surrogates share the spectrum up to what a finite utterance leaves of it
 SHARES = (0.5, 0.25, 0.1)  # of the most confident assignments
-
-CRITERION = Criterion(
-    experiment="structure",
-    question="Do coarse clusters of contexts explain the next increment?",
-    metric="variance_ratio",
-    relation="below",
-    threshold=0.6,
-    reason="Variance of standardised increments within clusters over their total variance, on held-out speakers with "
-    f"the clusters' training means; at most {LARGEST_DEGRADATION:.0%} above the ratio on training speakers, and "
-    f"{BEYOND} below that of frames in random order, of noise with the same spectrum and of AR(1) with the frames' own "
-    "residuals in random order: differencing and filtering alone make increments predictable from their context. "
-    f"Judged where clusters of at least {SMALLEST} training "
-    f"frames hold {LEAST_KEPT:.0%} of the held-out frames, of these nulls too.",
-)
 
 
 def structure(run: Run) -> Outcome:
@@ -191,13 +183,8 @@ class _Judged:
     @property
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
         """All that must hold."""
-        beyond = [(_BEYOND_NULL, difference) for difference in self.differences]
-        return [(CRITERION, self.real.measured), (_GENERALISES, self.real.degradation), *beyond]
-
-
-_GENERALISES = CRITERION.model_copy(update={"metric": "degradation", "threshold": LARGEST_DEGRADATION})
-_BEYOND_NULL = CRITERION.model_copy(update={"metric": "variance_ratio_excess", "threshold": -BEYOND})
-_ENOUGH = CRITERION.model_copy(update={"metric": "mass_kept", "relation": "above", "threshold": LEAST_KEPT})
+        beyond = [(BEYOND_NULL, difference) for difference in self.differences]
+        return [(EXPLAINS, self.real.measured), (GENERALISES, self.real.degradation), *beyond]
 
 
 def _judge(judged: list[_Judged]) -> Finding:
@@ -225,7 +212,7 @@ def _too_few(cell: _Cell) -> Finding:
     """Nothing can be judged; `cell` is the one that comes nearest."""
     of = _NULL_WORDS.get(cell.data, "the real frames")
     return Finding(
-        criterion=_ENOUGH,
+        criterion=ENOUGH,
         measured=cell.kept,
         verdict="undecided",
         cause="too few frames",

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from audio_engram import numbers
 from audio_engram.archetype_map import ArchetypeMap
+from audio_engram.cluster_criteria import CONTEXT_NULLS, EXPLAINS, FORETOLD, SMALLEST, TIGHT
+from audio_engram.decision import Criterion
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
 from audio_engram.report.bars import Across, Row, dot_panel
@@ -31,7 +33,6 @@ HEARD = {
 }
 ALONG_K = Look("lag", x_label="number of clusters K")
 WORST = -1.0  # of η² in its panel
-NULLS = ("shuffled_within", "phase_randomised", "autoregressed")
 SLICES = (
     "variance_ratio_high_energy",
     "variance_ratio_middle",
@@ -39,8 +40,6 @@ SLICES = (
     "variance_ratio_confident_25%",
     "variance_ratio_confident_10%",
 )
-# What the experiments ask for; the report does not load them.
-SMALLEST, EXPLAINS, TIGHT, FORETOLD = 100, 0.6, 0.75, 0.6
 KEPT = ("entropy_reduction", "mass_kept", "clusters_kept")
 SPEAKERS = tuple(f"variance_ratio_speakers_p{q}" for q in (10, 50, 90))
 MEMBERSHIP = (
@@ -56,7 +55,7 @@ def structure(records: Measurements, name: str) -> list[Figure]:
     ratios = records.select(metric="variance_ratio", split="test")
     ratios = Measurements(r for r in ratios if r.value is not None)
     curves = [Curve(_of(data), LOOKS[data]._replace(dash="none"), ()) for data in _kinds(ratios)]
-    across = Across(((EXPLAINS, f"wanted: {EXPLAINS:g}"), (1.0, "nothing")), _reach(ratios))
+    across = Across((_guide(EXPLAINS), (1.0, "nothing")), _reach(ratios))
     drawn: list[Drawn] = []
     for lag in sorted({r.lag for r in ratios}):
         rows = _conditioned(_by_conditioning(ratios.select(lag=lag)))
@@ -71,7 +70,7 @@ def structure(records: Measurements, name: str) -> list[Figure]:
 
 def _reach(ratios: Measurements) -> tuple[float, float]:
     """The range that every lag needs, so that panels side by side can be compared."""
-    ends = [EXPLAINS, 1.0, *(v for r in ratios for v in (r.value, r.low, r.high) if v is not None)]
+    ends = [EXPLAINS.threshold, 1.0, *(v for r in ratios for v in (r.value, r.low, r.high) if v is not None)]
     room = 0.06 * (max(ends) - min(ends))
     return min(ends) - room, max(ends) + room
 
@@ -80,13 +79,14 @@ def structure_tables(records: Measurements) -> list[Table]:
     """The ratios on all kinds of data; slices; what is kept."""
     of_test = Measurements(r for r in records if r.split == "test")
     ratios = [(_of(data), "variance_ratio", data) for data in _kinds(of_test.select(metric="variance_ratio"))]
-    ratios += [(f"less {_of(data)}", "variance_ratio_excess", data) for data in NULLS]
+    ratios += [(f"less {_of(data)}", "variance_ratio_excess", data) for data in CONTEXT_NULLS]
     real = [[(words.metric(m).label, m, "real") for m in some] for some in (SLICES, SPEAKERS, ("degradation", *KEPT))]
     captions = (
         "Variance ratio on real data and its nulls, and what real data have less than each null: these decide.",
         "Variance ratio on parts of the held-out frames.",
         "Variance ratio of single held-out speakers.",
-        "Against training speakers; nats gained by a Gaussian for each cluster; clusters of 100 frames and more.",
+        "Against training speakers; nats gained by a Gaussian for each cluster; "
+        f"clusters of {SMALLEST} frames and more.",
     )
     return [t for t in map(lambda c, k: _table(of_test, c, k), captions, (ratios, *real)) if len(t.columns) > 2]
 
@@ -212,8 +212,12 @@ def _shares(curves: Sequence[Curve]) -> tuple[float, float]:
     return max(min(values) - room, WORST), max(values) + room
 
 
-def _wanted(threshold: float) -> Look:
-    return replace(ALONG_K, guides=((threshold, f"wanted: {threshold:g}"),))
+def _wanted(criterion: Criterion) -> Look:
+    return replace(ALONG_K, guides=(_guide(criterion),))
+
+
+def _guide(criterion: Criterion) -> tuple[float, str]:
+    return criterion.threshold, f"wanted: {criterion.threshold:g}"
 
 
 def _panel(title: str, name: str, curves: Sequence[Curve], look: Look) -> list[Drawn]:
