@@ -270,7 +270,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(config, seed, tmp_path
     path = tmp_path / "model.safetensors"
     model, windows = training_toy("mdn", SHORT)
     fit(model, windows, SHORT, 3, path)
-    with pytest.raises(UsageError, match=r"of another training \((train.learning_rate|seed) = \S+ there, \S+ here\): delete it"):
+    with pytest.raises(
+        UsageError, match=r"of another training \((train.learning_rate|seed) = \S+ there, \S+ here\): delete it"
+    ):
         fit(model, windows, config, seed, path)
 
 

@@ -241,8 +241,13 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(tmp_path, windows
     if change == "latents":
         other.data_loc.add_(0.1)
     config = once.model_copy(update={"epochs": 2} if change == "epochs" else {})
-    what = "other latents" if change == "latents" else "another training"
-    with pytest.raises(UsageError, match=rf"^checkpoint \S+: of {what}: use --overwrite"):
+    what = {
+        "latents": "other latents: use --overwrite",
+        "seed": r"another training \(seed = 3 there, 4 here\): delete it",
+        "epochs": r"another training \(train\.epochs = 1 there, 2 here\): delete it",
+        "width": r"another training \(model\.config\.width = 24 there, 25 here\): delete it",
+    }[change]
+    with pytest.raises(UsageError, match=rf"^checkpoint \S+: of {what}"):
         fit_magnitudes(other, windows, config, 4 if change == "seed" else 3, path)
 
 
