@@ -156,6 +156,7 @@ _ASKED: dict[str, tuple[tuple[str, bool, str], ...]] = {
     "correction": (
         ("ar", False, "The model stays at diagonal AR(1): a denoiser that knows the frame before knows the turn."),
         ("noise", True, "The model stays at diagonal AR(1), which is the process itself."),
+        ("correlated", True, "The model stays at diagonal AR(1), whose mean is right: no state error to take off."),
     ),
     "stability": (
         ("noise", False, "A diagonal Gaussian around a linear mean is the process itself."),

@@ -134,6 +134,21 @@ def test_the_true_score_does_a_right_model_little_harm_and_no_good(run):
     assert abs(state.value) < 0.1 * error.value
 
 
+def test_next_to_nothing_off_the_state_error_does_not_pass(run):
+    """Draws three times too wide are mended, of a mean that is off by 0.01."""
+    denoise = truth(Process(run))
+    records, finding = judged(run, Process(run, drift=0.01, wider=3.0), right=lambda: Tweedie(denoise, 0.2))
+    times, state = (
+        records.one(metric=m, split="test", model=f"right - {NONE}")
+        for m in ("frechet_latents_times", "state_error_difference")
+    )
+    assert times.high < 0.1
+    assert -0.01 < state.value / records.one(metric="state_error", model=NONE).value < 0
+    assert state.high < 0
+    assert finding.verdict == "undecided"
+    assert finding.measured == state
+
+
 def to_the_mean(noisy, sigma, context):
     return 0.5 * noisy
 
