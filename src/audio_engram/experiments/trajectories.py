@@ -102,13 +102,14 @@ class Trajectories:
         }
 
 
-@torch.no_grad()
 def _pieces(
     model: Forward, context: Float[Tensor, "B W D"], steps: int, options: RolloutOptions
 ) -> Iterator[Float[Tensor, "B _ D"]]:
     size = max(1, PIECE // context[:, 0].numel())
     for start in range(0, steps, size):
-        latents = rollout(model, context, free_running(min(size, steps - start)), options=options).latents
+        # Not as a decorator: around an annotated generator it ends before the first piece is asked for.
+        with torch.no_grad():
+            latents = rollout(model, context, free_running(min(size, steps - start)), options=options).latents
         context = torch.cat([context, latents], dim=1)[:, -context.shape[1] :].clone()
         yield latents.cpu()
 
