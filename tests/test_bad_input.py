@@ -408,6 +408,20 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(engram, damage):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("names", ["stability", "memory", "correction", "all"])
+def test_latents_that_stand_still_are_bad_data(engram, names):
+    for speaker in range(8):
+        frame = np.random.default_rng(speaker).standard_normal((1, 4), np.float32)
+        Path(f"still/s{speaker}").mkdir(parents=True)
+        np.save(f"still/s{speaker}/a.npy", np.repeat(frame, 60, axis=0))
+    words = ["--latents", "still", "--out", "out", "--set", "codec.frame_rate=12.5"]
+    code, out, err = engram("run", "--device", "cpu", *words, *SMALL, "--experiments", names)
+    assert (code, out) == (3, "")
+    line = "train split: no frame differs from the one before it (digital silence): use other speech or latents"
+    assert err[-1] == f"engram: {line}"
+    assert not Path("out/checkpoints").exists()
+
+
 def test_a_checkpoint_of_another_head_is_named(engram):
     """Put in its place by hand, since a run's own files have other names."""
     train = ["train", *WORLD, *SMALL]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from audio_engram.config import Config
 from audio_engram.data.frames import SPLITS
 from audio_engram.dynamics.prototypes import check_size
-from audio_engram.errors import UsageError
+from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.correctors import check_correction
 from audio_engram.experiments.magnitude import CLEAN_LAG
 from audio_engram.experiments.sampling import unrolled_regimes
@@ -22,10 +22,11 @@ def check_lengths(run: Run, names: Collection[str] | None = None) -> None:
     """Refuse recordings that are too short for what the experiments `names` (the configured ones) need.
 
     Raises:
-        DataError: naming the setting to lower.
+        DataError: naming the setting to lower; or of a split in which nothing moves.
         UsageError: for a training regime that does not exist, or a memory larger than the training split.
     """
     asked = set(run.config.experiments.names if names is None else names)
+    _check_moving(run)
     _check_rollouts(run, asked)
     if "correction" in asked:
         check_correction(run)
@@ -35,6 +36,16 @@ def check_lengths(run: Run, names: Collection[str] | None = None) -> None:
     if has_memory(run.config, asked):
         available = len(run.windows("train", 1).with_valid_target())
         check_size(run.config.model.memory.prototypes, available, "model.memory.prototypes")
+
+
+def _check_moving(run: Run) -> None:
+    """What no experiment can do without: increments that have a direction."""
+    frames = run.frames()
+    for split in SPLITS:
+        if not bool(frames.moving[frames.in_split(split)].any()):
+            raise DataError(
+                f"{split} split: no frame differs from the one before it (digital silence): use other speech or latents"
+            )
 
 
 def _check_rollouts(run: Run, names: set[str]) -> None:
