@@ -48,7 +48,7 @@ from audio_engram.seeds import generator_for, seed_for
         ("codec.options.x=inf", r"codec\.options\.x"),
         ("seed=" + "9" * 5000, r"seed = '9{5000}'"),
         ("seed=" + "[" * 5000, r"seed = '\[{5000}'"),
-        ("score.sigma_min=2.0", r"score = .*sigma_min is larger than sigma_max"),
+        ("score.sigma_min=2.0", r"score.sigma_max = 1.0: .*sigma_min = 2 is larger"),
         ("data.corpus=folder:\udcff", r"corpus = .folder:.udcff.* is not named in UTF-8: rename it"),
     ],
 )
