@@ -38,7 +38,8 @@ class Wanted:
 
 def follow(batches: Batches, wanted: Wanted, span: RealRange) -> Followed:
     """Follow one batch of rollouts after the other, each piece by piece."""
-    (rows, first), done = wanted.beginning, []
+    rows, first = wanted.beginning
+    done: list[Followed] = []
     for pieces in batches:
         done.append(_follow(pieces, wanted, span, (rows - sum(len(one.finite) for one in done), first)))
     divergence = [one.divergence for one in done]
