@@ -42,7 +42,8 @@ def _check_moving(run: Run) -> None:
     """What no experiment can do without: increments that have a direction."""
     frames = run.frames()
     for split in SPLITS:
-        if not bool(frames.moving[frames.in_split(split)].any()):
+        moving = frames.moving[frames.in_split(split)]
+        if len(moving) and not bool(moving.any()):
             raise DataError(
                 f"{split} split: no frame differs from the one before it (digital silence): use other speech or latents"
             )
