@@ -92,9 +92,8 @@ class Models(ABC):
             return self.trained(regime)
         control, seed = self.trained(REGIMES[regime.control]), seed_for(self.config.seed, "residuals")
         windows = self.windows("train", 1)
-        return self.once(
-            ("drawing", regime.name), lambda: fit_drawn_residuals(control, windows, regime.bandwidth, seed)
-        )
+        width = regime.bandwidth
+        return self.once(("drawing", regime.name, width), lambda: fit_drawn_residuals(control, windows, width, seed))
 
     def trained(self, regime: Regime) -> DynamicsModel:
         """The model of a training regime, at lag 1."""

@@ -1,5 +1,8 @@
 """Sampled rollouts beside real stretches: exact and faulty models of a known process, and every training regime."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,9 +12,10 @@ from audio_engram.distributions import DiagonalGaussian
 from audio_engram.dynamics.heads import SemiTiedHead
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
-from audio_engram.experiments.stability import stability
+from audio_engram.experiments.outcome import show
+from audio_engram.experiments.stability import CRITERION, LIKELY, _judge, _Judged, stability
 from audio_engram.experiments.trajectories import find_trajectories, stretch_frames
-from audio_engram.measurements import Measurements
+from audio_engram.measurements import Measurement, Measurements
 from audio_engram.regimes import REGIMES, regime
 from audio_engram.runs import Run
 from audio_engram.survival import survival
@@ -129,6 +133,37 @@ def test_the_experiment_tells_everything_and_judges_the_nearest(tmp_path):
     (finding,) = outcome.findings
     assert finding.measured in list(records)
     assert "sampled rollouts are" in finding.words
+    shuffled = records.one(metric="frechet_latents_ratio", model="shuffled frames")
+    assert f"By the same distance: shuffled frames {show(shuffled)}; Gaussian frames" in finding.words
+
+
+class Told(_Judged):
+    """What a regime came to: its distance and the share that it keeps of the best excess."""
+
+    conditions = ()
+    some = SimpleNamespace(run=SimpleNamespace(codec=SimpleNamespace(frame_rate=12.5)))
+
+    def __init__(self, name, distance, share):
+        self.regime = regime(name)
+        self.conditions = [(CRITERION, self.told(*distance)), (LIKELY, self.told(*share))]
+
+    def told(self, value, low, high):
+        what = {"experiment": "stability", "model": self.regime.name, "metric": "m", "step": 250}
+        return Measurement(**what, value=value, low=low, high=high, n_speakers=50, n_frames=5000)
+
+    def one(self, metric, **where):
+        return self.conditions[0][1]
+
+
+def test_the_best_verdict_is_judged_before_the_nearest():
+    open_one, near = Told("mdn", (1.4, 1.1, 1.9), (1, 1, 1.1)), Told("vmf", (1, 0.9, 1.1), (0.1, 0, 0.2))
+    for order in ((open_one, near), (near, open_one)):
+        finding = _judge(list(order), [])
+        assert (finding.measured.model, finding.verdict) == ("mdn", "undecided")
+    far = Told("mdn-tied", (1.3, 1.1, 1.9), (1, 1, 1.1))
+    assert _judge([open_one, far], []).measured.model == "mdn-tied"  # of two that are open the nearer
+    passes = Told("mdn-noise", (1.45, 1.41, 1.49), (1, 1, 1.1))
+    assert _judge([open_one, near, far, passes], []).verdict == "pass"
 
 
 def test_where_nothing_is_predictable_there_is_no_share_to_keep(tmp_path):
@@ -164,6 +199,7 @@ def test_a_regime_with_a_bandwidth_draws_after_the_model_of_its_control_and_trai
     drawing = run.drawing(one)
     assert (drawing.model, drawing.bandwidth) == (control, one.bandwidth)
     assert run.drawing(one) is drawing
+    assert run.drawing(replace(one, bandwidth=0.3)).bandwidth == 0.3
     assert run.drawing(REGIMES[one.control]) is control
     assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == before
 

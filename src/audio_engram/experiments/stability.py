@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audio_engram.decision import Criterion, Finding, decisive
+from audio_engram.decision import ANSWERS, Criterion, Finding, decisive
 from audio_engram.experiments.decoded import ORIGINAL, Decoded, can_be_heard
 from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome, show
@@ -149,12 +149,14 @@ class _Judged:
 
 
 def _judge(judged: list[_Judged], measured: list[Measurement]) -> Finding:
-    """One regime is enough: the one that meets most conditions, of several the nearest to real stretches."""
+    """One regime is enough: the one with the best verdict; of several that meets most conditions, and is nearest."""
 
-    def merit(one: _Judged) -> tuple[int, float]:
+    def merit(one: _Judged) -> tuple[int, int, float]:
+        criterion, measured = decisive(one.conditions)
         met = sum(criterion.judge(measured) == "pass" for criterion, measured in one.conditions)
         value = one.one("frechet_latents_ratio").value
-        return met - len(one.conditions), -(float("inf") if value is None else value)
+        rank = list(ANSWERS).index(criterion.judge(measured))
+        return -rank, met - len(one.conditions), -(float("inf") if value is None else value)
 
     best = max(judged, key=merit)
     criterion, decided = decisive(best.conditions)
@@ -169,7 +171,7 @@ def _judge(judged: list[_Judged], measured: list[Measurement]) -> Finding:
         f"{show(best.one('frechet_latents_ratio'))} times as far from real stretches as these from one another "
         f"(Fréchet), their increments {show(best.one('magnitude_p50_ratio'))} times as long; "
         f"{show(best.one('survival', step=step))} have not diverged; the teacher-forced excess is "
-        f"{show(best.one('delta_nll_excess'))} nats a frame.{_voiced(measured, best.regime.name)}",
+        f"{show(best.one('delta_nll_excess'))} nats a frame.{_voiced(measured, best.regime.name)}{_anchors(measured)}",
         would_change="Another training regime (experiments.regimes), a longer context or more speech.",
     )
 
@@ -180,3 +182,12 @@ def _voiced(measured: list[Measurement], name: str) -> str:
     if name not in shares or ORIGINAL not in shares:
         return ""
     return f" Decoded, {show(shares[name])} of their time is speech (recordings: {show(shares[ORIGINAL])})."
+
+
+def _anchors(measured: list[Measurement]) -> str:
+    """What the distance says of frames that are no rollout at all: how much it asks for on these latents."""
+    of = {m.model: m for m in measured if m.metric == CRITERION.metric}
+    told = [
+        f"{name} {show(of[name])}" for name in ("shuffled frames", "Gaussian frames", "teacher-forced") if name in of
+    ]
+    return f" By the same distance: {'; '.join(told)}." if told else ""
