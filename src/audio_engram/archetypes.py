@@ -50,7 +50,7 @@ def increments(windows: Windows, kind: Kind, covariance: Moments | None, seed: i
     generator = generator_for(seed, "archetypes", kind, windows.split)
     if kind == "gaussian":
         assert covariance is not None
-        return Increments(_gaussian(covariance, len(index), generator), index, speaker)
+        return Increments(gaussian_rows(covariance, len(index), generator), index, speaker)
     utterance = windows.frames.utterance[place]
     order = torch.argsort(utterance, stable=True)
     shuffled = torch.randperm(len(utterance), generator=generator)
@@ -68,7 +68,8 @@ def moments_of(rows: Float[Tensor, "M D"]) -> Moments:
     return moments
 
 
-def _gaussian(moments: Moments, n: int, generator: torch.Generator) -> Float[Tensor, "M D"]:
+def gaussian_rows(moments: Moments, n: int, generator: torch.Generator) -> Float[Tensor, "M D"]:
+    """Rows drawn from the Gaussian with this mean and covariance."""
     values, vectors = torch.linalg.eigh(moments.covariance)
     root = vectors * values.clamp(min=0).sqrt()
     mean = moments.mean

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audio_engram.archetypes import gaussian_rows, moments_of
+
 
 def slow_but_correct(
     start: Float[Tensor, "*B D"], future: Float[Tensor, "*B S D"], share: float
@@ -43,10 +45,8 @@ def gaussian_frames(
 
     What Gaussians cannot say of one frame is lacking here, though every second moment is right.
     """
-    mean, left = real.double().mean(0), real.double() - real.double().mean(0)
-    variance, axes = torch.linalg.eigh(left.T @ left / len(real))
-    noise = torch.randn(future.shape, generator=generator, dtype=torch.float64).to(future.device)
-    return (mean + (noise * variance.clamp(min=0).sqrt()) @ axes.T).to(future)
+    n = future.shape[0] * future.shape[1]
+    return gaussian_rows(moments_of(real.double()), n, generator).view(future.shape).to(future)
 
 
 def _increments(start: Float[Tensor, "*B D"], future: Float[Tensor, "*B S D"]) -> Float[Tensor, "*B S D"]:

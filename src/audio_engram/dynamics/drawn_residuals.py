@@ -8,6 +8,7 @@ from audio_engram.data.windows import Segment, Windows
 from audio_engram.distributions import DeltaDistribution, Residuals, SmoothedBootstrap
 from audio_engram.dynamics.anchor import drawn
 from audio_engram.dynamics.model import DynamicsModel
+from audio_engram.dynamics.residual_memory import left_over
 from audio_engram.errors import UsageError
 
 STORED = 8192  # residuals
@@ -45,7 +46,7 @@ def fit_drawn_residuals(model: DynamicsModel, windows: Windows, bandwidth: float
     Raises:
         UsageError: for a model whose densities have no known spread.
     """
-    if not has_spread(model):
+    if model.kind != "mdn":
         raise UsageError(f"residuals: the spread of {model.kind} models is not known: use an mdn model")
     index = windows.with_valid_target()
     some = index[drawn(len(index), STORED, seed)]
@@ -53,14 +54,7 @@ def fit_drawn_residuals(model: DynamicsModel, windows: Windows, bandwidth: float
     return DrawnResiduals(model, Residuals.of(rows), bandwidth).eval()
 
 
-def has_spread(model: DynamicsModel) -> bool:
-    """Whether its densities know how far draws lie from their mean."""
-    return model.kind == "mdn"
-
-
 def _residual(model: DynamicsModel, segment: Segment) -> Float[Tensor, "B D"]:
-    """delta - E[delta] over the spread that was foretold, float64."""
-    here = segment.to(next(model.parameters()).device)
-    law = model(here.context, here.utterance if model.n_features else None)
-    left = here.delta[:, -1].double() - law.mean.double()
+    """What is left over, over the spread that was foretold, float64."""
+    left, law = left_over(model, segment)
     return (left / law.spread.double().unsqueeze(-1)).cpu()

@@ -108,18 +108,18 @@ def fit_residual_memory(
     count = torch.zeros(entries, dtype=torch.long)
     for segment in windows.batches(index, CHUNK):
         owner = torch.cdist(_key(segment.context, frames), keys).argmin(1)
-        total.index_add_(0, owner, _residual(model, segment))
+        total.index_add_(0, owner, left_over(model, segment)[0].cpu())
         count += torch.bincount(owner, minlength=entries)
     device = next(model.parameters()).device
     mean = (total / count.clamp(min=1).unsqueeze(1)).float()
     return ResidualMemory(model, keys.to(device), mean.to(device), nearest).eval()
 
 
-def _residual(model: DynamicsModel, segment: Segment) -> Float[Tensor, "B D"]:
-    """delta - E[delta], float64."""
+def left_over(model: DynamicsModel, segment: Segment) -> tuple[Float[Tensor, "B D"], DeltaDistribution]:
+    """delta - E[delta], float64, and what was foretold."""
     here = segment.to(next(model.parameters()).device)
-    features = here.utterance if model.n_features else None
-    return (here.delta[:, -1].double() - model(here.context, features).mean.double()).cpu()
+    law = model(here.context, here.utterance if model.n_features else None)
+    return here.delta[:, -1].double() - law.mean.double(), law
 
 
 def _key(context: Float[Tensor, "B W D"], frames: int) -> Float[Tensor, "B F"]:

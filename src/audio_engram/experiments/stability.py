@@ -10,7 +10,7 @@ from audio_engram.experiments.decoded import ORIGINAL, Decoded, can_be_heard
 from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
+from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stays_whole, stretches
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
@@ -34,7 +34,6 @@ CRITERION = Criterion(
 LONG = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "above", "threshold": 0.8})
 SHORT = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "below", "threshold": 1.25})
 LIKELY = CRITERION.model_copy(update={"metric": "excess_share", "relation": "above", "threshold": 0.95})
-FINITE = CRITERION.model_copy(update={"metric": "finite_share", "relation": "above", "threshold": 0.999})
 
 
 def stability(run: Run) -> Outcome:
@@ -142,9 +141,7 @@ class _Judged:
         magnitude = self.one("magnitude_p50_ratio")
         found = [(CRITERION, self.one("frechet_latents_ratio")), (LONG, magnitude), (SHORT, magnitude)]
         share = [m for m in self.measurements if m.metric == "excess_share"]
-        finite = self.one("finite_share")
-        # A share of 1 has no interval: no rollout broke, which is all that can be asked.
-        broken = [] if finite.value == 1.0 else [(FINITE, finite.model_copy(update={"low": 0.0, "high": finite.value}))]
+        broken = stays_whole(CRITERION, self.one("finite_share"))
         return [*broken, *found, *((LIKELY, one) for one in share)]
 
 

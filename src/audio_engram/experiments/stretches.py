@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from audio_engram.decision import Criterion
 from audio_engram.experiments.followed import Batches, Followed, Wanted, follow
 from audio_engram.experiments.trajectories import Trajectories
 from audio_engram.manifold import Traits
@@ -63,6 +64,15 @@ def lived(some: Trajectories, rolled: Followed, record: Record) -> list[Measurem
         found.append(record(f"diverged_{cause.replace(' ', '_')}", share, last))
     whole = unbroken(rolled.finite, rolled.steps, some.bootstrap)
     return [*found, *(record(metric, interval, last) for metric, interval in whole.items())]
+
+
+def stays_whole(criterion: Criterion, finite: Measurement) -> list[tuple[Criterion, Measurement]]:
+    """The condition that no rollout leaves the finite numbers, where one did: figures are of finite windows, and silent
+    about it. A share of 1 has no interval, and is all that can be asked."""
+    if finite.value == 1.0:
+        return []
+    wanted = criterion.model_copy(update={"metric": "finite_share", "relation": "above", "threshold": 0.999})
+    return [(wanted, finite.model_copy(update={"low": 0.0, "high": finite.value}))]
 
 
 def unbroken(finite: Int[Tensor, " B"], steps: int, bootstrap: SpeakerBootstrap) -> dict[str, Interval]:

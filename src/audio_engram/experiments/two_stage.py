@@ -18,7 +18,7 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.experiments.outcome import Outcome, show
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
+from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stays_whole, stretches
 from audio_engram.experiments.trajectories import (
     BATCH,
     PIECE,
@@ -50,7 +50,6 @@ CRITERION = Criterion(
     "magnitude draws: below 1 two stages are nearer to speech. The same speakers, as many parameters, the same "
     "training; judged on the stretch before 20 s, and no rollout of two stages may leave the finite numbers.",
 )
-WHOLE = CRITERION.model_copy(update={"metric": "finite_share", "relation": "above", "threshold": 0.999})
 
 
 def two_stage(run: Run) -> Outcome:
@@ -204,10 +203,8 @@ def _frames(one: DynamicsModel, two: TwoStage, segment: Segment) -> tuple[Tensor
 def _judge(some: Trajectories, measured: list[Measurement]) -> Finding:
     end, ratio = judged_end(some), "frechet_latents_ratio"
     judged = next(m for m in measured if m.metric == CRITERION.metric and m.step == end)
-    whole = next(m for m in measured if (m.metric, m.model) == (WHOLE.metric, TWO))
-    # A share of 1 has no interval: no rollout broke. Figures are of finite windows, and silent about one that did.
-    broken = [] if whole.value == 1.0 else [(WHOLE, whole.model_copy(update={"low": 0.0, "high": whole.value}))]
-    criterion, decided = decisive([*broken, (CRITERION, judged)])
+    finite = next(m for m in measured if (m.metric, m.model) == ("finite_share", TWO))
+    criterion, decided = decisive([*stays_whole(CRITERION, finite), (CRITERION, judged)])
 
     def told(metric: str, model: str, step: int = 1) -> str:
         return show(next(m for m in measured if (m.metric, m.model, m.step) == (metric, model, step)))
