@@ -8,6 +8,7 @@ Generated and real trajectories come in pairs of one speaker, in the same number
 * `Halves`: a distance between two sets, which is above 0 for two samples of one distribution and depends on their
   size. Of random halves A and B of the speakers, generated A to real B is compared with real A to real B: sizes are
   equal and no speaker is on both sides, so that the same distribution gives an expected ratio of 1 whatever the bias.
+  Another distribution has another bias, which `Halves.bias` tells.
   A resample with replacement holds few speakers twice and would raise both distances; intervals are therefore from the
   jackknife over speakers (delete-a-group, Kott 2001), on the log scale for ratios.
 """
@@ -98,6 +99,11 @@ class Halves:
         """The distance of every two halves, of all groups and without each."""
         first, second = ((self.kept[:, None] * half).flatten(0, 1) for half in (self.first, self.second))
         return distance(first, second).view(len(self.kept), -1)
+
+    def bias(self, values: Float[Tensor, " G1"]) -> float:
+        """By how much a figure of all groups is too high for want of data, as far as that goes with 1/n: the jackknife's
+        estimate from the figure without each (Quenouille 1956; Efron & Tibshirani 1993, section 10.5)."""
+        return (self.n_groups - 1) * float(values[1:].mean() - values[0])
 
     def interval(self, values: Float[Tensor, " G1"], log: bool = False) -> Interval:
         """The jackknife's t interval of a figure of all groups and then without each; on the log scale if asked.

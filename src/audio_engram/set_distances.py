@@ -5,7 +5,8 @@ Both are functions of sums over groups of speakers, so that a half of the speake
 Fréchet distance of the Gaussians with the sets' moments (Dowson & Landau 1982; Heusel et al. 2017):
 `|m1 - m2|^2 + tr S1 + tr S2 - 2 |S1^(1/2) S2^(1/2)|_*`, the last being the sum of singular values. It is biased
 upwards by about 1/n, by an amount that depends on the distribution (Chong & Forsyth 2020): only sets of equal size are
-compared (`against_real.Halves`), and a value alone means nothing.
+compared (`against_real.Halves`), and a value alone means nothing. Of two sets that are as wrong the one of less
+variance has less bias and would seem nearer: ratios are of distances whose own bias is exchanged for that of real sets.
 
 MMD^2 with the kernel `exp(-|x - y|^2 / (2 s^2))`, s the median distance between training windows (Gretton et al. 2012,
 section 8). Unbiased: the U-statistic of their formula 4 with speakers in the place of samples. Windows of one speaker
@@ -127,7 +128,8 @@ def median_distance(points: Float[Tensor, "M k"]) -> float:
 
 
 def frechet_figure(windows: tuple[Points, Points], halves: Halves) -> Figure:
-    """Fréchet distance of generated to real windows, beside real to real of the same number."""
+    """Fréchet distance of generated to real windows, beside real to real of the same number; `ratio` is of distances
+    with the same bias."""
     return _of_halves(Frechet(*windows, halves.n_groups), halves)
 
 
@@ -142,13 +144,19 @@ def frechet_times(one: tuple[Points, Points], other: tuple[Points, Points], halv
 
 
 def _ratios(distance: Distance, halves: Halves) -> Float[Tensor, " G1"]:
-    """Generated over real, of all groups and then without each."""
+    """Generated over real, both with the bias of real sets, of all groups and then without each."""
     generated, each = _both_ways(distance, halves)
-    return generated / each.mean(1)
+    return _as_biased(generated, each.mean(1), halves) / each.mean(1)
+
+
+def _as_biased(generated: Float[Tensor, " G1"], real: Float[Tensor, " G1"], halves: Halves) -> Float[Tensor, " G1"]:
+    """Distances of generated sets with the bias that distances of real ones have."""
+    return generated - halves.bias(generated) + halves.bias(real)
 
 
 def mmd_figure(windows: tuple[Points, Points], halves: Halves, bandwidth: float) -> Figure:
-    """MMD^2: `generated` and `real` unbiased, 0 on average for the same distribution; `ratio` of V-statistics.
+    """MMD^2: `generated` and `real` unbiased, 0 on average for the same distribution; `ratio` as that of
+    `frechet_figure`, of V-statistics.
 
     `generated` takes all speakers on both sides, `real` one half against the other.
     """
@@ -172,6 +180,6 @@ def _of_halves(distance: Distance, halves: Halves) -> Figure:
     return Figure(
         generated=halves.interval(generated, log=True),
         real=halves.interval(real, log=True),
-        ratio=halves.interval(generated / real, log=True),
+        ratio=halves.interval(_as_biased(generated, real, halves) / real, log=True),
         halves=halves.spread(each[0] / real[0]),
     )
