@@ -28,6 +28,7 @@ COMMANDS = [
     ["codec"],
     ["codec", "list"],
     ["codec", "check"],
+    ["settings"],
     ["doctor"],
 ]
 # One model after another, some epochs each, and every kind of window.

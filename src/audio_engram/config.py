@@ -2,15 +2,23 @@
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_serializer
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from audio_engram.errors import UsageError
-from audio_engram.sections import CorrectionConfig, MemoryConfig, ScoreConfig, Section, distinct
+from audio_engram.sections import (
+    CorrectionConfig,
+    DataConfig,
+    ModelConfig,
+    ScoreConfig,
+    Section,
+    TrainConfig,
+    distinct,
+)
 
 Option = str | int | float | bool
 
@@ -60,7 +68,7 @@ class CodecConfig(Section):
     frame_rate: Rate = Field(0.0, ge=0, description="latents per second [Hz]; 0: the codec's default")
     stack: int = Field(1, ge=1, description="this many consecutive frames make one latent")
     unstack: int = Field(1, ge=1, description="every latent is cut into this many consecutive frames")
-    smooth: Odd = Field(1, ge=1, le=1001, description="moving average over this many latents")
+    smooth: Odd = Field(1, ge=1, le=1001, description="moving average over this many latents, an odd number")
     hybrid: bool = Field(False, description="keep the magnitudes of the latents before smoothing")
     smoother: float = Field(
         0.0, ge=0, description="a learned smoother; dB of distortion that losing all jerks is worth"
@@ -74,90 +82,27 @@ ENCODING = ("name", "weights", "tap", "frame_rate", "options")
 """Settings of a codec that decide what is stored; all others are applied to stored latents."""
 
 
-class DataConfig(Section):
-    """Which speech, and how speakers are divided. Shares are of speakers."""
-
-    corpus: str = "demo"
-    max_failed: float = Field(0.01, ge=0, le=1)
-    validation: float = Field(0.15, gt=0, lt=1)
-    test: float = Field(0.25, gt=0, lt=1)
-    max_share: float = Field(0.02, gt=0, le=1)
-
-
-class ModelConfig(Section):
-    """The dynamics model: a context of `context` frames, a backbone of `depth` layers, one head.
-
-    `covariance` is that of the mixture's components: `semi-tied` ones are diagonal along the principal axes of what
-    the AR(1) baseline leaves over, and so full in the latents' own dimensions.
-    """
-
-    backbone: Literal["mlp", "gru", "transformer"] = "mlp"
-    context: int = Field(8, ge=1)
-    width: int = Field(512, ge=1)
-    depth: int = Field(2, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    components: int = Field(8, ge=1)
-    covariance: Literal["diagonal", "semi-tied"] = "diagonal"
-    min_scale: float = Field(0.01, gt=0)
-    magnitude_components: int = Field(1, ge=1)
-    concentration: Literal["free", "coupled"] = "free"
-    memory: MemoryConfig = MemoryConfig()
-
-    @model_serializer(mode="wrap")
-    def _without_unused_memory(self, dump: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-        # Models without one are described as they were before there were any, so that their checkpoints go on.
-        values = dump(self)
-        return {k: v for k, v in values.items() if k != "memory" or self.memory != MemoryConfig()}
-
-
-class TrainConfig(Section):
-    """One training; `unroll` = 1 is teacher forcing, more is training on the model's own states.
-
-    `context_noise` is the largest standard deviation, in standardised units, of noise on the context; each example
-    draws its own up to it. The last `clean_frames` of the context stay as they are.
-
-    With `step` = sample the states are drawn, and `estimator` says how the gradient meets the choice of a mixture's
-    component: averaged over `draws` rollouts (marginal), relaxed at a `temperature` (gumbel), or by its score
-    (reinforce).
-    """
-
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(512, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(1.0, ge=0)
-    gradient_norm: float = Field(1.0, gt=0)
-    patience: int = Field(4, ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    context_noise: float = Field(0.0, ge=0)
-    clean_frames: int = Field(0, ge=0)
-    unroll: int = Field(1, ge=1)
-    step: Literal["typical", "mean", "sample"] = "typical"
-    estimator: Literal["marginal", "gumbel", "reinforce"] = "marginal"
-    draws: int = Field(1, ge=1)
-    temperature: float = Field(0.5, gt=0)
-    detach: bool = False
-    sampling_start: float = Field(0.5, ge=0, le=1)
-    teacher_weight: float = Field(0.5, ge=0)
-    state_weight: float = Field(0.0, ge=0)
-    adversary: float = Field(0.0, ge=0, description="weight of being told apart from true stretches")
-    checkpoint_steps: bool = False
-
-
 class ExperimentConfig(Section):
     """What is measured, how far, and how often it is resampled."""
 
-    names: Names = Field(("tree",), min_length=1, description="tree: what the decision tree asks for; all: everything")
-    lags: LagsWithOne = (1, 2, 4, 8)
-    surrogate_lags: Lags = (1, 2)
-    ceiling_lags: LagsWithOne = (1, 2, 4, 8, 16)
-    steps: int = Field(16, ge=2)
-    unrolls: Unrolls = (16, 32)
-    unroll_epochs: int = Field(6, ge=1)
-    unroll_batch_size: int = Field(128, ge=1)
-    resamples: int = Field(2000, ge=1000)
-    max_segments: int = Field(4096, ge=1)
-    audio_seconds: float = Field(5.0, gt=0)
-    representations: tuple[CodecConfig, ...] = Field((), description="compared with codec; empty: variants of it")
+    names: Names = Field(
+        ("tree",), min_length=1, description="which experiments; tree: what the decision tree asks for; all: everything"
+    )
+    lags: LagsWithOne = Field((1, 2, 4, 8), description="lags at which increments are predicted")
+    surrogate_lags: Lags = Field((1, 2), description="lags at which shuffled frames are predicted too")
+    ceiling_lags: LagsWithOne = Field(
+        (1, 2, 4, 8, 16), description="lags at which predictors are trained directly, as a bound for rollouts"
+    )
+    steps: int = Field(16, ge=2, description="length of the rollouts that are held against the true future")
+    unrolls: Unrolls = Field((16, 32), description="factorisation: lengths of the trainings on own states")
+    unroll_epochs: int = Field(6, ge=1, description="train.epochs of trainings on own states")
+    unroll_batch_size: int = Field(128, ge=1, description="train.batch_size of trainings on own states")
+    resamples: int = Field(2000, ge=1000, description="times that speakers are drawn again for an interval")
+    max_segments: int = Field(4096, ge=1, description="most stretches that are rolled out")
+    audio_seconds: float = Field(
+        5.0, gt=0, description="length of a sound in the report, and of every recording that smoothing decodes [s]"
+    )
+    representations: tuple[CodecConfig, ...] = Field((), description="compared with [codec]; empty: variants of it")
     structure_lags: Lags = Field((1, 2, 4), min_length=1, description="lags at which clusters of contexts are asked")
     archetype_counts: Counts = Field(
         (32, 64, 128, 256, 512, 1024), min_length=1, description="numbers of direction clusters that are tried"
@@ -168,27 +113,31 @@ class ExperimentConfig(Section):
     regimes: Names = Field(
         ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise", "mdn-tied-residuals"),
         min_length=1,
-        description="trainings against drift",
+        description="trainings against drift, see docs/training.md",
     )
     memories: Roles = Field(
         ("blend", "concentration", "magnitude"), min_length=1, description="what prototypes are tried for"
     )
     sampling_regimes: Names = Field(
-        ("mdn-mean", "mdn-sampled", "vmf-mean", "vmf-sampled"), min_length=1, description="trainings on own states"
+        ("mdn-mean", "mdn-sampled", "vmf-mean", "vmf-sampled"),
+        min_length=1,
+        description="trainings on own states, see docs/training.md",
     )
     correction: CorrectionConfig = CorrectionConfig()
     horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), min_length=1, description="how far sampled rollouts go [s]")
-    stretch_seconds: float = Field(5.0, gt=0, description="stretches of rollouts that are held against real ones")
+    stretch_seconds: float = Field(5.0, gt=0, description="length of the stretches that are held against real ones [s]")
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
-    decoded: int = Field(8, ge=0, description="of these are decoded, measured as audio, and the first is heard")
-    rollout_seconds: float = Field(1.28, gt=0, description="rollouts of all representations, and their ceiling's lag")
+    decoded: int = Field(8, ge=0, description="so many of them are decoded and measured as audio; the first is heard")
+    rollout_seconds: float = Field(
+        1.28, gt=0, description="length of the rollouts of all representations, and their ceiling's lag [s]"
+    )
 
 
 class Config(Section):
     """A run."""
 
-    seed: int = 0
-    device: str = "auto"
+    seed: int = Field(0, description="root of every random stream")
+    device: str = Field("auto", description="auto, cpu or cuda; auto: CUDA where there is one")
     codec: CodecConfig = CodecConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

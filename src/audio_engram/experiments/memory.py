@@ -3,7 +3,6 @@
 import torch
 
 from audio_engram import numbers
-from audio_engram.config import MemoryConfig
 from audio_engram.decision import Criterion, Finding
 from audio_engram.dynamics.anchor import Anchor, training_states
 from audio_engram.dynamics.model import DynamicsModel
@@ -15,6 +14,7 @@ from audio_engram.experiments.same_trajectories import SameTrajectories, Tried
 from audio_engram.measurements import Measurement
 from audio_engram.regimes import PLACEBOS, Regime, memory_regime, placebos
 from audio_engram.runs import Run
+from audio_engram.sections import MemoryConfig
 from audio_engram.seeds import seed_for
 from audio_engram.statistics import Interval
 
