@@ -201,6 +201,8 @@ def test_beyond_what_was_followed_nothing_is_told():
     assert [f.value for f in found[:2]] == pytest.approx([2 / 3, 2 / 3])
     assert np.isnan(found[2].value)
     assert found[2].low is None
+    assert (found[2].n_frames, found[2].n_speakers) == (0, 0)  # which tells it from what broke
+    assert found[1].n_frames == 3
     gone = curve([3, 4, 5], [1, 1, 1], [60])
     assert gone[0].value == 0
 

@@ -90,5 +90,6 @@ def size(n_bytes: int) -> str:
 
 
 def plural(n: int, noun: str) -> str:
-    """`1 speaker`, `12 speakers`."""
-    return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
+    """`1 speaker`, `12 speakers`, `24 stretches`."""
+    ending = "" if n == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count(n)} {noun}{ending}"

@@ -112,7 +112,7 @@ def motion(latents: Float[Tensor, "B S D"], window: int) -> Float[Tensor, "B M"]
 
 
 def survival(divergence: Divergence, horizons: Float[Tensor, " H"], bootstrap: SpeakerBootstrap) -> list[Interval]:
-    """The share that has not diverged by each horizon [frames]; NaN beyond what any trajectory was followed to.
+    """The share that has not diverged by each horizon [frames]; NaN of no trajectory beyond what any was followed to.
 
     Where none diverged, or all did, resamples agree; the interval then ends where the exact binomial one of as many
     speakers as were followed would (Clopper & Pearson 1934).
@@ -128,7 +128,8 @@ def survival(divergence: Divergence, horizons: Float[Tensor, " H"], bootstrap: S
     for horizon in horizons.tolist():
         share = curve[:, int((frames <= horizon).sum())]
         if float(share[0]) > 0 and not bool((frames >= int(horizon)).any()):
-            share = torch.full_like(share, torch.nan)
+            found.append(Interval(torch.nan, None, None, 0, 0))
+            continue
         interval = bootstrap.interval(share, len(frames))
         followed = bootstrap.index[(divergence.frames >= int(horizon)) | divergence.diverged].unique()
         found.append(_at_ends(interval, len(followed)))

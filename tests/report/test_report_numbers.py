@@ -87,4 +87,6 @@ def test_units() -> None:
     assert numbers.size(1_312_000_000) == "1.31 GB"
     assert numbers.plural(1, "speaker") == "1 speaker"
     assert numbers.plural(31204, "frame") == "31,204 frames"
+    assert numbers.plural(24, "stretch") == "24 stretches"
+    assert numbers.plural(1, "stretch") == "1 stretch"
     assert numbers.threshold(-0.347) == "−0.347"

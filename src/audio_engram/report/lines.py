@@ -10,8 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
 from audio_engram.report.panels import HEIGHT, Panel, axes, color, to_svg
-from audio_engram.report.series import Curve
+from audio_engram.report.series import Curve, Style
 
+Point = tuple[float, float]
 DASHES = {
     "solid": "-",
     "dashed": (0, (5, 2)),
@@ -21,6 +22,7 @@ DASHES = {
 }
 LINEAR_TO = 100.0
 EXPLODED = 30.0
+BESIDE = 0.06  # of the width of the curves is what a point beside them has to itself
 FEW_PLACES = 4  # on an axis, each of which has its own tick
 DEEPEST = 1e-3  # of the largest value: below it a log axis would be drawn for what has long vanished
 
@@ -44,22 +46,24 @@ class Look:
         return self.x_label or {"lag": "lag k (frames)", "step": "rollout step"}.get(self.axis, self.axis)
 
 
-def line_panel(title: str, name: str, drawn: Sequence[Curve], look: Look) -> Panel:
-    """A panel of curves; `name` is unique on the page."""
+def line_panel(title: str, name: str, drawn: Sequence[Curve], look: Look, beside: Sequence[Curve] = ()) -> Panel:
+    """A panel of curves, with single points `beside` them, left of where they begin; `name` is unique on the page."""
     with axes(height=look.height) as on:
-        _scale_y(on, [v for c in drawn for v in _values(c)], look.scale)
+        _scale_y(on, [v for c in (*drawn, *beside) for v in _values(c)], look.scale)
         for low, high in look.bands:
             on.axhspan(low, high, color=color("threshold"), alpha=0.1, linewidth=0)
         for mark in look.marks:
             on.axvline(mark, color=color("rule"), linewidth=1, linestyle=(0, (2, 2)))
         for index, curve in enumerate(drawn):
             _draw(on, curve, look, index)
-        _finish_x(on, sorted({float(getattr(r, look.axis)) for c in drawn for r in c.records}), look)
+        places = sorted({float(getattr(r, look.axis)) for c in drawn for r in c.records})
+        _beside(on, beside, places)
+        _finish_x(on, places, look)
         if look.limits:
             on.set_ylim(*look.limits)
         for value, text in look.guides:
-            _guide(on, value, text, [r for c in drawn for r in c.records], look)
-        return Panel(title, to_svg(on, name), describe(title, drawn, look))
+            _guide(on, (value, text), _points(drawn, look), (1,) if beside else (1, 0))
+        return Panel(title, to_svg(on, name), describe(title, drawn, look, beside))
 
 
 def common_limits(records: Sequence[Measurement], scale: str) -> tuple[float, float] | None:
@@ -73,14 +77,33 @@ def common_limits(records: Sequence[Measurement], scale: str) -> tuple[float, fl
     return min(ends) - room, max(ends) + room
 
 
-def describe(title: str, drawn: Sequence[Curve], look: Look) -> str:
-    """The panel in words: where each curve starts and ends."""
+def describe(title: str, drawn: Sequence[Curve], look: Look, beside: Sequence[Curve] = ()) -> str:
+    """The panel in words: where each curve starts and ends, as far as it was measured."""
     parts = [f"{title} along {look.runs_along}."]
     for curve in drawn:
-        ends = curve.records[:1] + (curve.records[-1:] if len(curve.records) > 1 else ())
+        measured = [r for r in curve.records if r.value is not None or r.n_frames]
+        ends = measured[:1] + (measured[-1:] if len(measured) > 1 else [])
         said = ", ".join(f"{numbers.number(r.value)} at {getattr(r, look.axis)}" for r in ends)
         parts.append(f"{curve.label}: {said}.")
+    parts += [f"Beside: {c.label}: {numbers.number(c.records[0].value)}." for c in beside]
     return " ".join(parts)
+
+
+def _points(drawn: Sequence[Curve], look: Look) -> list[Point]:
+    return [(float(getattr(r, look.axis)), r.value) for c in drawn for r in c.records if r.value]
+
+
+def _beside(on: Axes, beside: Sequence[Curve], places: Sequence[float]) -> None:
+    """Draw single points with their intervals before the first place, a column each."""
+    if not beside or not places:
+        return
+    column = BESIDE * (places[-1] - places[0])
+    on.axvline(places[0] - column / 2, color=color("rule"), linewidth=1)
+    for number, curve in enumerate(reversed(beside), start=1):
+        record, x = curve.records[0], places[0] - number * column
+        shade = color(curve.style.role)
+        on.vlines([x], [_or_nan(record.low)], [_or_nan(record.high)], color=shade, linewidth=1.1, zorder=2)
+        _plot(on, ([x], [_or_nan(record.value)]), curve.style)
 
 
 def _values(curve: Curve) -> list[float]:
@@ -108,23 +131,27 @@ def _draw(on: Axes, curve: Curve, look: Look, place: int) -> None:
     aside = 2 ** (0.03 * (place % 5 - 1)) if look.axis == "lag" and style.marker not in ("", "x") else 1.0
     x = [aside * getattr(r, look.axis) for r in curve.records]
     y = [_or_nan(r.value) for r in curve.records]
+    _plot(on, (x, y), style, (place % 3, 3) if len(x) > 10 else None)
+    if curve.with_interval:
+        _intervals(on, curve, x, look.axis == "step" or not style.marker)
+
+
+def _plot(on: Axes, line: tuple[list[float], list[float]], style: Style, every: tuple[int, int] | None = None) -> None:
+    """A line with its markers, at all places or every so many."""
     on.plot(
-        x,
-        y,
+        *line,
         color=color(style.role),
         linestyle=DASHES[style.dash],
         linewidth=1.7 if style.marker and style.filled else 1.2,
         marker=style.marker or None,
         markersize={"x": 5.5, "_": 12.0}.get(style.marker, 4.6),
-        markevery=(place % 3, 3) if len(x) > 10 else None,
+        markevery=every,
         markerfacecolor=color(style.role) if style.filled else color("card"),
         markeredgecolor=color(style.role),
         markeredgewidth=1.2,
         solid_capstyle="round",
         zorder=3 + style.filled,
     )
-    if curve.with_interval:
-        _intervals(on, curve, x, look.axis == "step" or not style.marker)
 
 
 def _intervals(on: Axes, curve: Curve, x: list[float], as_band: bool) -> None:
@@ -157,12 +184,13 @@ def _finish_x(on: Axes, places: list[float], look: Look) -> None:
         on.xaxis.set_major_formatter(FuncFormatter(numbers.tick))
 
 
-def _guide(on: Axes, value: float, text: str, records: Sequence[Measurement], look: Look) -> None:
-    """A line across the panel, labelled where the curves leave most room."""
+def _guide(on: Axes, guide: tuple[float, str], points: Sequence[Point], sides: Sequence[int]) -> None:
+    """A line across the panel, labelled at the side where the curves leave most room."""
+    value, text = guide
     on.axhline(value, color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)), zorder=2)
     if not text:
         return
-    side, above = _most_room(on, value, records, look)
+    side, above = _most_room(on, value, points, sides)
     on.annotate(
         text,
         (side, value),
@@ -177,11 +205,11 @@ def _guide(on: Axes, value: float, text: str, records: Sequence[Measurement], lo
     )
 
 
-def _most_room(on: Axes, value: float, records: Sequence[Measurement], look: Look) -> tuple[int, bool]:
+def _most_room(on: Axes, value: float, drawn: Sequence[Point], sides: Sequence[int]) -> tuple[int, bool]:
     """Left (0) or right (1), above or below a guide: where the nearest curve is furthest."""
     on.get_ylim()  # Limits are worked out when asked for, and the transform does not ask.
     where = on.transAxes.inverted()
-    points = [where.transform(on.transData.transform((getattr(r, look.axis), r.value))) for r in records if r.value]
+    points = [where.transform(on.transData.transform(point)) for point in drawn]
     height = where.transform(on.transData.transform((1, value)))[1]
 
     def room(side: int, above: bool) -> float:
@@ -189,7 +217,7 @@ def _most_room(on: Axes, value: float, records: Sequence[Measurement], look: Loo
         gaps = [gap if above else -gap for gap in near]
         return min([gap for gap in gaps if gap > -0.02], default=0.5 if (height < 0.9 or not above) else 0.1)
 
-    return max(((side, above) for above in (True, False) for side in (1, 0)), key=lambda c: room(*c))
+    return max(((side, above) for above in (True, False) for side in sides), key=lambda c: room(*c))
 
 
 def epoch_records(values: Sequence[tuple[int, float | None]]) -> tuple[Measurement, ...]:

@@ -51,6 +51,7 @@ def render(run: RunFolder) -> str:
         "threshold": numbers.threshold,
         "plural": numbers.plural,
         "value_of": tables.shown,
+        "rests_on": tables.rests_on,
         "next_figure": partial(next, count(1)),
         "next_table": partial(next, count(1)),
     }

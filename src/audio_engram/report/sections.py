@@ -195,7 +195,9 @@ def _generic(records: Measurements) -> list[Table]:
     return [Table(f"The measurements of this experiment.{more}", table.columns, table.rows, table.heads)]
 
 
-SHOWN: dict[str, Callable[[Measurements], list[Table]]] = {"stability": remedies}
+SHOWN: dict[str, Callable[[Measurements], list[Table]]] = {
+    "stability": lambda records: [*remedies(records), *anchors(records)],
+}
 """Tables that are not folded away."""
 
 TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
@@ -211,7 +213,6 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
         "state_error_difference",
         "first_nonfinite_step",
     ),
-    "stability": lambda records: [*anchors(records), *_generic(records)],
     "two_stage": _two_stage,
     "structure": structure_tables,
     "archetypes": archetype_tables,

@@ -19,7 +19,7 @@ COLUMNS_OF_ALL = (
     "step",
     "value [95 % interval]",
     "speakers",
-    "frames",
+    "rests on",
     "split",
     "codec",
 )
@@ -44,6 +44,11 @@ def shown(record: Measurement | None) -> str:
     if words.metric(record.metric).whole and record.low is None:
         return "none" if record.value is None else numbers.count(round(record.value))
     return numbers.interval(record.value, record.low, record.high)
+
+
+def rests_on(record: Measurement) -> str:
+    """`1,233 frames`, `24 rollouts`; a dash for what is exact."""
+    return numbers.plural(record.n_frames, words.counted(record)) if record.n_frames else "–"
 
 
 def along(records: Measurements, metric: str, axis: str) -> list[Table]:
@@ -124,7 +129,7 @@ def all_records(records: Measurements) -> Table:
     rows = tuple(
         (
             *(r.experiment, r.metric, r.model, r.data, r.mode, str(r.lag), str(r.step), shown(r)),
-            *(numbers.count(r.n_speakers), numbers.count(r.n_frames), r.split, r.codec),
+            *(numbers.count(r.n_speakers), rests_on(r), r.split, r.codec),
         )
         for r in records
     )

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from audio_engram.measurements import Measurement
 from audio_engram.regimes import MEMORIES, REGIMES
 from audio_engram.report.manifold_words import MANIFOLD
 from audio_engram.report.metric_words import METRICS, Metric
@@ -18,6 +19,20 @@ class Experiment(NamedTuple):
 
 
 PARTS = ("part_mean_reversion", "part_shape", "part_static", "part_dynamics")
+
+ANCHORS = {
+    "real": "recordings",
+    "original": "recordings",
+    "codec round trip": "codec round trip",
+    "real halves": "one half of the recordings to the other",
+    "teacher-forced": "draws from true contexts",
+    "shuffled frames": "true frames in random order",
+    "Gaussian frames": "Gaussian frames",
+    "half magnitude": "increments half as long",
+    "standing still": "standing still",
+    "two_stage_true_directions": "second stage on true directions",
+}
+"""Stretches that are no rollouts, which these are held against."""
 
 MODELS = {
     "mdn": "MDN",
@@ -36,12 +51,12 @@ MODELS = {
     "magnitude": "magnitude head",
     "magnitude_utterance": "head + utterance features",
     "two_stage": "two stages",
-    "two_stage_true_directions": "second stage on true directions",
     "codec": "codec",
     "residual-memory": "residual memory",
     **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
     **{f"towards-mean-{strength}": f"towards the mean, {strength} a step" for strength in (0.1, 0.3)},
     **{name: one.words for name, one in (REGIMES | MEMORIES).items()},
+    **ANCHORS,
 }
 
 DATA = {
@@ -226,6 +241,13 @@ def model(name: str) -> str:
 def brief(label: str) -> str:
     """The words for a model or series where there is little room."""
     return label.replace(" × log-normal", "")
+
+
+def counted(record: Measurement) -> str:
+    """What a measurement counts in place of frames: the rollouts that it is of, or stretches that are none."""
+    if record.mode not in ("sampled", "mean"):
+        return "frame"
+    return "stretch" if record.model in ANCHORS else "rollout"
 
 
 def mode(name: str) -> str:
