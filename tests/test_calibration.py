@@ -72,6 +72,9 @@ def test_what_an_experiment_changes_leaves_the_others_alone():
         "patience": 20,
     }
     assert sampling["model"]["width"] == calibration_plan.SETTINGS["model"]["width"]
+    null, wide = (Row("correction", name, name == "noise").settings for name in ("noise", "ar"))
+    assert wide["model"] == null["model"] | {"min_scale": 1.5}
+    assert {**wide, "model": null["model"]} == null
 
 
 def test_every_row_says_why_its_answer_is_known():

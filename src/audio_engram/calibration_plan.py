@@ -60,13 +60,14 @@ OTHER_SETTINGS: dict[str, dict[str, Any]] = {
         "experiments": _STRETCHES
         | {"max_segments": 512, "correction": {"levels": [0.4], "steps": [1], "seconds": 2.4}},
     },
+    "correction on ar": {"model": {"min_scale": 1.5}},
     "two_stage": {"experiments": _STRETCHES},
     "stability": {"model": {"components": 1}, "experiments": _STRETCHES | {"regimes": ["mdn", "vmf"]}},
 }
 """What experiments change of the settings: for the sake of time, because a world has no more, or to make an answer
 known. `sampling` gives no weight to true contexts while it trains on drawn ones; the prototypes of `memory` stay where
-they start; `correction` corrects a model that stays where it starts, which is diagonal AR(1); with one component the
-`mdn` of `stability` draws dimensions that do not go together."""
+they start; `correction` corrects a model that stays where it starts, which is diagonal AR(1), and on `ar` draws more widely than
+frames lie; with one component the `mdn` of `stability` draws dimensions that do not go together."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Row:
     @property
     def settings(self) -> dict[str, Any]:
         """The values of the configuration, without seed and corpus."""
-        return _merged(SETTINGS, OTHER_SETTINGS.get(self.experiment, {}))
+        of_experiment = _merged(SETTINGS, OTHER_SETTINGS.get(self.experiment, {}))
+        return _merged(of_experiment, OTHER_SETTINGS.get(f"{self.experiment} on {self.world}", {}))
 
     def seeds(self, asked: int) -> int:
         """How many are drawn where an experiment is asked about so many null worlds, which its rows share. Of what
@@ -154,7 +156,12 @@ _ASKED: dict[str, tuple[tuple[str, bool, str], ...]] = {
         ("strides", True, "Frames stay about their mean, from which a sum that does not know its place walks away."),
     ),
     "correction": (
-        ("ar", False, "The model stays at diagonal AR(1): a denoiser that knows the frame before knows the turn."),
+        (
+            "ar",
+            False,
+            "The model stays at diagonal AR(1) and draws too widely: a denoiser knows how far out frames lie, and given "
+            "the frame before it knows the turn.",
+        ),
         ("noise", True, "The model stays at diagonal AR(1), which is the process itself."),
         ("correlated", True, "The model stays at diagonal AR(1), whose mean is right: no state error to take off."),
     ),
