@@ -1,15 +1,29 @@
-"""`engram tables`: the measurements of finished runs for a paper."""
+"""`engram tables`: finished runs as tables for a paper."""
 
 import argparse
 
 from audio_engram.commands.options import Subcommands, place
 
+DESCRIPTION = """\
+The findings of finished runs and the tables of their report, as LaTeX for \\input or to copy from.
+The document needs \\usepackage[utf8]{inputenc} and \\usepackage{booktabs,graphicx}.
+Labels are tab:findings, tab:predictability-1 and so on; of several runs tab:run1-findings and so on."""
+
 
 def add(commands: Subcommands) -> None:
     """Add the command to the parser."""
-    tables = commands.add_parser("tables", help="measurements of finished runs as tables for a paper")
+    tables = commands.add_parser(
+        "tables",
+        help="finished runs as tables for a paper",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     tables.add_argument("folders", type=place, nargs="+", metavar="RUN", help="run folders")
-    tables.add_argument("--latex", action="store_true", required=True, help="as LaTeX, with booktabs and longtable")
+    tables.add_argument("--latex", action="store_true", required=True, help="the only form there is")
+    tables.add_argument("--experiments", metavar="A,B", help="of these alone (default: all that the runs have)")
+    long = tables.add_mutually_exclusive_group()
+    long.add_argument("--all", action="store_true", help="every measurement instead: long")
+    long.add_argument("--metric", default="", help="every measurement of one metric instead, e.g. delta_nll")
     tables.add_argument("--out", type=place, metavar="FILE", help="write here (default: print)")
     tables.set_defaults(do=_tables)
 
@@ -18,7 +32,8 @@ def _tables(options: argparse.Namespace) -> int:
     from audio_engram.data.publish import publish_text
     from audio_engram.report.latex import latex_tables
 
-    text = latex_tables(options.folders)
+    names = () if options.experiments is None else options.experiments.split(",")
+    text = latex_tables(options.folders, names, options.all, options.metric)
     if options.out is None:
         print(text, end="")
         return 0

@@ -1,7 +1,7 @@
 """The files of a run folder, read and checked: the only input of the report."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,6 +160,12 @@ def _parse(run: Path, name: str, parse: Callable[[str], T]) -> T:
 
 def _remedy(run: Path) -> str:
     return f"make it with `engram run --resume --out {run}`"
+
+
+def told_apart(runs: Sequence[str]) -> tuple[str, ...]:
+    """The names of the runs' folders, or their paths where two have one name."""
+    names = tuple(Path(run).name for run in runs)
+    return names if all(names) and len(set(names)) == len(names) else tuple(runs)
 
 
 def audio_uri(run: Path, clip: Clip) -> str:

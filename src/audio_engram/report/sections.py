@@ -48,13 +48,34 @@ class Section:
 
 def sections(decision: Decision, measured: Measurements, archetypes: ArchetypeMap | None = None) -> list[Section]:
     """A section for each experiment that was measured or judged, in the order of the ladder."""
-    names = {r.experiment for r in measured} | {f.criterion.experiment for f in decision.findings}
-    known = list(words.EXPERIMENTS)
-    ordered = sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
-    found = {name: _section(name, index, decision, measured) for index, name in enumerate(ordered)}
+    names = experiments_of(decision, measured)
+    found = {name: _section(name, index, decision, measured) for index, name in enumerate(names)}
     if archetypes is not None and "archetypes" in found:
         found["archetypes"] = _mapped(found["archetypes"], archetypes)
     return list(found.values())
+
+
+def experiments_of(decision: Decision, measured: Measurements) -> list[str]:
+    """What was measured or judged, in the order of the ladder."""
+    names = {r.experiment for r in measured} | {f.criterion.experiment for f in decision.findings}
+    known = list(words.EXPERIMENTS)
+    return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
+
+
+def tables_to_read(name: str, measured: Measurements) -> list[tuple[str, Table]]:
+    """An experiment's tables without the list of its measurements, each after its codec where there are several."""
+    groups = _groups(name, _held_out(name, measured))
+    return [
+        (codec if len(groups) > 1 else "", table)
+        for codec, records in groups
+        for some in _tables(name, records)
+        for table in some
+        if table.columns != tables.COLUMNS_OF_ALL
+    ]
+
+
+def _held_out(name: str, measured: Measurements) -> Measurements:
+    return measured.select(experiment=name, split="test")
 
 
 def _mapped(section: Section, archetypes: ArchetypeMap) -> Section:
@@ -67,8 +88,7 @@ def _mapped(section: Section, archetypes: ArchetypeMap) -> Section:
 def _section(name: str, index: int, decision: Decision, measured: Measurements) -> Section:
     told = words.experiment(name)
     findings = tuple(f for f in decision.findings if f.criterion.experiment == name)
-    records = Measurements(r for r in measured.select(experiment=name) if r.split == "test")
-    groups = _groups(name, records)
+    groups = _groups(name, _held_out(name, measured))
     return Section(
         name=f"experiment-{index}",
         title=told.title,
@@ -94,9 +114,15 @@ def _part(name: str, prefix: str, codec: str, records: Measurements, findings: t
         drawn = figures.factorisation(records, prefix, _threshold(findings, "direction_cosine"))
     else:
         drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
-    shown = comparison(records, name) if name in COMPARED else SHOWN.get(name, tables.parts)(records)
-    folded = numbers_behind(records, name) if name in COMPARED else TABLES.get(name, _generic)(records)
+    shown, folded = _tables(name, records)
     return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
+
+
+def _tables(name: str, records: Measurements) -> tuple[list[Table], list[Table]]:
+    """Those that stand open, and those that are folded away."""
+    if name in COMPARED:
+        return comparison(records, name), numbers_behind(records, name)
+    return SHOWN.get(name, tables.parts)(records), TABLES.get(name, _generic)(records)
 
 
 def _threshold(findings: tuple[Finding, ...], metric: str) -> float | None:

@@ -12,7 +12,7 @@ from audio_engram.errors import UsageError
 from audio_engram.measurements import Measurement
 from audio_engram.report import words
 from audio_engram.report.compared import COMPARED
-from audio_engram.report.folder import RunFolder, read_run
+from audio_engram.report.folder import RunFolder, read_run, told_apart
 from audio_engram.report.tables import Table, shown
 from audio_engram.report.templating import page
 
@@ -115,10 +115,7 @@ def grouped(table: Table) -> list[Line]:
 
 
 def _short(table: Table) -> tuple[str, ...]:
-    """The names of the runs' folders, or their paths where two have one name."""
-    runs = table.columns[table.heads :]
-    names = tuple(Path(run).name for run in runs)
-    return names if all(names) and len(set(names)) == len(names) else runs
+    return told_apart(table.columns[table.heads :])
 
 
 def _key(record: Measurement) -> Key:
@@ -181,7 +178,7 @@ def _verdicts(runs: Sequence[RunFolder]) -> tuple[tuple[str, ...], ...]:
                 next((f for f in of_run.get((experiment, question), ()) if not several or _asked_of(f) == who), None)
                 for of_run in found
             )
-            rows.append((experiment, f"{VERDICT}{question}", who, "", *map(_verdict, cells)))
+            rows.append((experiment, f"{VERDICT}{question}", who, "", *map(_cell, cells)))
     return tuple(rows)
 
 
@@ -197,9 +194,12 @@ def _asked_of(finding: Finding) -> str:
     return measured.codec if measured.experiment in COMPARED else words.series(measured.model, "real")
 
 
-def _verdict(finding: Finding | None) -> str:
-    if finding is None:
-        return "–"
+def _cell(finding: Finding | None) -> str:
+    return verdict(finding) if finding else "–"
+
+
+def verdict(finding: Finding) -> str:
+    """The word, and what it is called in this experiment."""
     label = finding.label if finding.label != finding.verdict else ""
     return f"{finding.verdict} ({label})" if label else finding.verdict
 

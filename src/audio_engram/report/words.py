@@ -139,6 +139,14 @@ EXPERIMENTS = {
         "return to their mean. Both nulls go through the same procedure: Gaussian increments of the same covariance, "
         "and increments to a random frame of the same utterance. Only what lies beyond both is an archetype.",
     ),
+    "stability": Experiment(
+        "Stability",
+        "Are sampled free-running rollouts still like real speech after 20 s?",
+        "Rollouts draw every increment and go on from their own frames. Stretches of them are held against real "
+        "stretches of other speakers, and 1 is as far as these are from one another. Frames in random order can be as "
+        "near, so that a small distance counts only beside the anchors. No verdict rests on survival, cycle error or "
+        "the share of speech.",
+    ),
     "sampling": Experiment(
         "Sampling",
         "Does training on samples keep the magnitude?",
