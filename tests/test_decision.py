@@ -1,9 +1,11 @@
 """Verdicts on intervals, and the path through the tree."""
 
+import json
+
 import pytest
 
-from audio_engram.advice import ANSWERED
-from audio_engram.decide import PRIORS, decide
+from audio_engram.advice import ANSWERED, SAYS
+from audio_engram.decide import ARRAYS, PRIORS, SYNTHETIC, decide
 from audio_engram.decision import Criterion, Decision, Finding
 from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement
@@ -195,7 +197,7 @@ def test_a_headline_answers_at_most_two_questions_also_of_experiments_it_does_no
         "Coarse clusters of contexts do not explain the next increment."
     )
     gaps = [finding("injection", "advantage_kept", "fail", "drift", model) for model in ("mdn", "vmf")]
-    assert decide(gaps).headline == "? MDN: drift; VMF: drift."
+    assert decide(gaps).headline == "? MDN: drift; vMF × log-normal: drift."
 
 
 def test_every_experiment_that_is_asked_for_by_itself_has_its_sentences():
@@ -249,6 +251,46 @@ def test_priors_are_scored_against_outcomes(verdict, outcome, brier):
     assert priors[0].outcome == outcome
     assert priors[0].brier == (None if brier is None else pytest.approx(brier))
     assert all(p.outcome is None and p.brier is None for p in priors[1:])
+    assert bool(priors[0].why) == (verdict == "undecided")
+    assert priors[2].why == "not tested: the experiment memory was not run"
+
+
+def test_a_prior_without_a_score_says_why():
+    found = [finding("memory", "delta_nll_difference", "undecided", cause="straddles")]
+    found += [finding("factorisation", "state_error_difference", "pass")]
+    found += [finding("archetypes", "tightness", "undecided", cause="too few speakers")]
+    priors = {p.hypothesis: p for p in decide(found, left_out={"representation": "latents have no codec"}).priors}
+    assert [p.why for p in priors.values()] == [
+        "not tested: the experiment factorisation did not judge it",
+        "undecided: too few speakers",
+        "undecided: the interval straddles the threshold",
+        "not tested: the experiment correction was not run",
+        "not tested: the experiment representation cannot be measured here: latents have no codec",
+    ]
+    assert all(p.outcome is None and p.brier is None for p in priors.values())
+
+
+@pytest.mark.parametrize("name", ["memory", "correction"])
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("pass", ""), ("fail", "nothing over its placebos: leave it out (|does not bring rollouts nearer to both speech")],
+)
+def test_advice_on_rollouts_has_the_figure_the_bar_and_no_half_truth(name, verdict, said):
+    metric = {"memory": "delta_nll_difference", "correction": "frechet_latents_times"}[name]
+    of = criterion("below", -0.25, name, metric)
+    m = measured(-0.26, -0.1).model_copy(update={"experiment": name, "metric": metric})
+    last = Finding(criterion=of, measured=m, verdict=verdict, words="It: so.", would_change="-")
+    rest = [finding("archetypes", "tightness", "pass"), *([finding("memory", "x", "fail")] if name != "memory" else [])]
+    advice = decide([predictability("pass"), stability("pass"), *rest, last]).advice
+    assert "−0.180 [−0.260, −0.100]; below −0.25 passes)." in advice
+    assert {"memory": "change of the NLL, nats", "correction": "real stretches, over that without"}[name] in advice
+    assert not said or any(part in advice for part in said.split("|"))
+    assert "nearer to speech." not in advice
+
+
+def test_advice_on_correction_claims_both_conditions():
+    assert "speech and to the truth" in SAYS["correction", "yes"]
+    assert "both speech and the truth" in SAYS["correction", "no"]
 
 
 def test_written_and_read_again(tmp_path):
@@ -264,4 +306,15 @@ def test_what_is_synthetic_scores_no_hypothesis():
     found = [representation("pass")]
     (scored,) = (p for p in decide(found).priors if p.outcome is not None)
     assert scored.brier == pytest.approx(0.35**2)
-    assert all(p.outcome is None and p.brier is None for p in decide(found, synthetic=True).priors)
+    for reason in (SYNTHETIC, ARRAYS):
+        priors = decide(found, no_speech=reason).priors
+        assert all((p.outcome, p.brier, p.why) == (None, None, reason) for p in priors)
+
+
+def test_a_decision_of_before_priors_had_reasons_is_read(tmp_path):
+    decision = decide([representation("pass")])
+    old = json.loads(decision.model_dump_json())
+    for prior in old["priors"]:
+        del prior["why"]
+    (tmp_path / "decision.json").write_text(json.dumps(old))
+    assert [p.outcome for p in Decision.read(tmp_path / "decision.json").priors] == [p.outcome for p in decision.priors]

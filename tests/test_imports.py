@@ -27,7 +27,7 @@ RANKS = (
     ("adversary", "estimators", "losses", "train", "two_stage"),
     (
         *("metrics", "pitch", "acoustics", "seeding", "clustering", "breathing", "archetypes", "membership"),
-        *("cluster_criteria", "unit_rows"),
+        *("cluster_criteria", "unit_rows", "spoken"),
         *("numbers", "statistics", "measurements", "decision", "tree", "advice", "decide", "archetype_map", "clips"),
         *("manifold", "against_real", "group_moments", "set_distances", "window_space", "trajectory_figures"),
         *("neighbours", "survival", "controls", "cycle_error", "sound_figures"),

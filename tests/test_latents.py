@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from audio_engram import cli
+from audio_engram.decide import ARRAYS
+from audio_engram.decision import Decision
 from audio_engram.measurements import Measurements
 
 SMALL = [
@@ -51,6 +53,9 @@ def test_every_experiment_works_on_arrays_alone(folder: Path, capsys: pytest.Cap
     assert {m.experiment for m in measured} == set(names.split(","))
     assert {m.codec for m in measured.select(experiment="predictability")} == {"latents 12.5 Hz · PCA 4"}
     assert not (folder / "runs/latents-arrays/audio").exists()
+    priors = Decision.read(folder / "runs/latents-arrays/decision.json").priors
+    assert priors
+    assert all((p.outcome, p.brier, p.why) == (None, None, ARRAYS) for p in priors)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What the findings say in a line, and what to do about it, in plain words."""
 
+from audio_engram import numbers
 from audio_engram.decision import ANSWERS, MIN_SPEAKERS, Answer, Finding
+from audio_engram.spoken import spoken
 from audio_engram.tree import FIRST, SECOND, Step
 
 SPOKEN: dict[Answer, str] = {"yes": "Yes.", "no": "No.", "open": "Undecided."}
@@ -84,8 +86,8 @@ SAYS: dict[tuple[str, Answer], str] = {
     ("archetypes", "no"): "There are no directions to look up: leave a memory out.",
     ("memory", "yes"): "A memory of them is worth its parameters.",
     ("memory", "no"): "A memory of them gains nothing over its placebos: leave it out.",
-    ("correction", "yes"): "Correct rollouts by a score: it brings them nearer to speech.",
-    ("correction", "no"): "Score correction does not bring rollouts nearer to speech.",
+    ("correction", "yes"): "Correct rollouts by a score: it brings them nearer to speech and to the truth.",
+    ("correction", "no"): "Score correction does not bring rollouts nearer to both speech and the truth.",
     ("smoothing", "yes"): "Smooth the latents before you model them.",
     ("smoothing", "no"): "Smoothing does not help.",
     ("sampling", "yes"): "Train on drawn states: it keeps the magnitude.",
@@ -97,6 +99,19 @@ SAYS: dict[tuple[str, Answer], str] = {
     "likelihood; nearest: {}.",
     ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; nearest: {}.",
 }
+WITH_FIGURE = ("memory", "correction", "sampling", "speech")
+DECIDED_BY = {
+    "frechet_latents_ratio": "distance to real stretches, over that among these:",
+    "frechet_latents_times": "distance to real stretches, over that without:",
+    "state_error_difference": "change of the state error:",
+    "corrector_broken_share": "rollouts that it breaks:",
+    "finite_share": "rollouts that stay finite:",
+    "magnitude_ratio": "length of increments, over the true one:",
+    "magnitude_p50_ratio": "length of increments, over the real one:",
+    "delta_nll_difference": "change of the NLL, nats a frame:",
+    "excess_share": "share of the best teacher-forced excess:",
+}
+"""The metrics that decide on rollouts, in plain words."""
 
 
 def headline(findings: list[Finding]) -> str:
@@ -132,7 +147,7 @@ def _answered(findings: list[Finding]) -> str:
 
 
 def _labels(findings: list[Finding]) -> str:
-    return "; ".join(f"{f.measured.model.upper()}: {f.label or f.verdict}" for f in findings)
+    return "; ".join(f"{spoken(f.measured.model)}: {f.label or f.verdict}" for f in findings)
 
 
 def advice(path: list[Step]) -> str:
@@ -142,7 +157,7 @@ def advice(path: list[Step]) -> str:
     missing = [step.node.experiment for step in path if step.finding is None and step.name in (FIRST, SECOND)]
     if missing:
         return f"The tree needs the experiment {missing[0]} as well, which this run did not measure."
-    said = [SAYS.get((step.name, step.answer), "").format(_name(step)) for step in path if step.finding is not None]
+    said = [_said(step, step.finding) for step in path if step.finding is not None]
     said = [sentence for sentence in said if sentence]
     said += _while_open({step.name: step.finding for step in path if step.finding and step.answer == "open"})
     last = path[-1]
@@ -151,9 +166,15 @@ def advice(path: list[Step]) -> str:
     return " ".join(said)
 
 
-def _name(step: Step) -> str:
-    """What a finding on the training of rollouts speaks of."""
-    return step.finding.words.partition(":")[0] if step.finding is not None else ""
+def _said(step: Step, finding: Finding) -> str:
+    """What an answer comes to; of those on rollouts with the figure that decided, and what would have passed."""
+    sentence = SAYS.get((step.name, step.answer), "").format(finding.words.partition(":")[0])
+    if not sentence or step.name not in WITH_FIGURE:
+        return sentence
+    criterion, m = finding.criterion, finding.measured
+    figure = f"{DECIDED_BY.get(m.metric, m.metric)} {numbers.interval(m.value, m.low, m.high)}"
+    bar = f"{criterion.relation} {numbers.threshold(criterion.threshold)} passes"
+    return f"{sentence.removesuffix('.')} ({figure}; {bar})."
 
 
 def _while_open(found: dict[str, Finding]) -> list[str]:

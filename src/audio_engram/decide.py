@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from audio_engram.advice import advice, headline
-from audio_engram.decision import Decision, Finding, Prior, Turn
+from audio_engram.decision import Cause, Decision, Finding, Prior, Turn
 from audio_engram.tree import FIRST, SECOND, TREE, Step, walk
 
 PRIORS = {
@@ -13,17 +13,25 @@ PRIORS = {
     "Score correction helps rollouts": (0.30, "correction", ""),
     "The representation makes more than a twofold difference": (0.65, "representation", "dynamics_ratio"),
 }
+"""Hypotheses on recorded speech: the probability given to each, and the experiment and metric that decide it."""
+SYNTHETIC = "This run heard synthetic data"
+ARRAYS = "This run was given latents without recordings, and nothing shows that they are of recorded speech"
+CAUSES: dict[Cause, str] = {
+    "straddles": "the interval straddles the threshold",
+    "no interval": "there is no interval",
+    "frozen": "a head stands still",
+}
 
 
 def decide(
     findings: list[Finding],
     warnings: tuple[str, ...] = (),
-    synthetic: bool = False,
+    no_speech: str = "",
     left_out: Mapping[str, str] | None = None,
 ) -> Decision:
     """Follow the tree with the findings at hand, as far as they lead; `left_out` as in `tree.walk`.
 
-    Hypotheses are of recorded speech: what is `synthetic` neither confirms nor refutes them.
+    `no_speech` says why this is not known to be recorded speech, which alone confirms or refutes hypotheses.
     """
     path = _path(findings, left_out or {})
     return Decision(
@@ -31,7 +39,7 @@ def decide(
         advice=advice(path),
         path=tuple(map(_turn, path)),
         findings=tuple(findings),
-        priors=tuple(_score(*item, [] if synthetic else findings) for item in PRIORS.items()),
+        priors=tuple(_scored(name, findings, left_out or {}, no_speech) for name in PRIORS),
         warnings=warnings,
     )
 
@@ -53,12 +61,22 @@ def _turn(step: Step) -> Turn:
     return Turn(question=step.node.question, answer=step.answer, because=because)
 
 
-def _score(hypothesis: str, prior: tuple[float, str, str], findings: list[Finding]) -> Prior:
-    probability, experiment, metric = prior
-    finding = next(
-        (f for f in findings if f.criterion.experiment == experiment and metric in ("", f.criterion.metric)), None
-    )
-    decided = finding is not None and finding.verdict != "undecided"
-    outcome = finding.verdict == "pass" if finding is not None and decided else None
+def _scored(hypothesis: str, findings: list[Finding], left_out: Mapping[str, str], no_speech: str) -> Prior:
+    """The squared distance of the probability to the outcome, or why there is none."""
+    probability, experiment, metric = PRIORS[hypothesis]
+    mine = [f for f in findings if f.criterion.experiment == experiment]
+    finding = next((f for f in mine if metric in ("", f.criterion.metric)), None)
+    if no_speech or finding is None:
+        outcome, why = None, no_speech or _untested(experiment, bool(mine), left_out)
+    elif finding.verdict == "undecided":
+        outcome, why = None, ": ".join(filter(None, ["undecided", CAUSES.get(finding.cause, finding.cause)]))
+    else:
+        outcome, why = finding.verdict == "pass", ""
     brier = None if outcome is None else (probability - outcome) ** 2
-    return Prior(hypothesis=hypothesis, probability=probability, outcome=outcome, brier=brier)
+    return Prior(hypothesis=hypothesis, probability=probability, outcome=outcome, brier=brier, why=why)
+
+
+def _untested(experiment: str, judged: bool, left_out: Mapping[str, str]) -> str:
+    if experiment in left_out:
+        return f"not tested: the experiment {experiment} cannot be measured here: {left_out[experiment]}"
+    return f"not tested: the experiment {experiment} " + ("did not judge it" if judged else "was not run")

@@ -95,12 +95,14 @@ class Turn(_Frozen):
 
 
 class Prior(_Frozen):
-    """A hypothesis with the probability given to it beforehand, and its Brier score once there is an outcome."""
+    """A hypothesis with the probability given to it beforehand, and its Brier score once there is an outcome; or `why`
+    there is none."""
 
     hypothesis: str
     probability: float
     outcome: bool | None
     brier: float | None
+    why: str = ""
 
 
 class Decision(_Frozen):

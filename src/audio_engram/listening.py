@@ -14,12 +14,12 @@ from audio_engram.codecs.base import Codec
 from audio_engram.controls import slow_but_correct
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.publish import make_folder, publish_text
-from audio_engram.experiments.outcome import spoken
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.rollout_sounds import rollout_clips
 from audio_engram.runs import Run
 from audio_engram.seeds import seed_for
+from audio_engram.spoken import spoken
 
 MAX_UTTERANCES = 2
 SHARES = (0.75, 0.5, 0.25)

@@ -5,6 +5,7 @@ import math
 MINUS = "\N{MINUS SIGN}"
 SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 NOT_FINITE = "not finite"
+LONGEST_SET = 6  # characters of a number that somebody chose
 
 
 def number(value: float | int | None) -> str:
@@ -64,8 +65,9 @@ def tick(value: float, _position: object = None) -> str:
 
 
 def threshold(value: float) -> str:
-    """A threshold as it was set, without padding: `0.6`, `−0.347`."""
-    return f"{value:g}".replace("-", MINUS)
+    """A threshold as it was set, without padding: `0.6`, `−0.347`; one that was worked out to three digits."""
+    as_set = f"{value:g}"
+    return as_set.replace("-", MINUS) if len(as_set.lstrip("-")) <= LONGEST_SET else number(value)
 
 
 def count(value: int) -> str:

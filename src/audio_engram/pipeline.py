@@ -16,7 +16,7 @@ from typing import Any
 from audio_engram.caveats import caveats, leaks
 from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
-from audio_engram.decide import decide
+from audio_engram.decide import ARRAYS, SYNTHETIC, decide
 from audio_engram.decision import Decision, Finding
 from audio_engram.errors import DataError, MissingError, UsageError
 from audio_engram.experiments import (
@@ -85,13 +85,20 @@ def climb(run: Run, command: str = "") -> Decision:
     with stages.stage("audio"):
         measured.warnings += listen(run)
     warnings = (*caveats(run), *dict.fromkeys(measured.warnings))
-    decision = decide(measured.findings, warnings, run.store.manifest.synthetic, measured.left_out)
+    decision = decide(measured.findings, warnings, _no_speech(run), measured.left_out)
     decision.write(run.folder / "decision.json")
     facts = provenance(run, stages.seconds, command)
     publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")
     with stages.stage("report"):
         write_report(run.folder)
     return decision
+
+
+def _no_speech(run: Run) -> str:
+    """Why what was heard is not known to be recorded speech; empty if it is."""
+    if run.store.manifest.synthetic:
+        return SYNTHETIC
+    return "" if run.corpus is not None else ARRAYS
 
 
 @dataclass

@@ -11,6 +11,7 @@ from audio_engram.clips import heard, write_clip
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.experiments.decoded import CONTEXT, FILE, ORIGINAL, REAL
 from audio_engram.runs import Run
+from audio_engram.spoken import begun
 
 AFTER = (2.0, 5.0, 20.0)
 LONG = 2.0
@@ -46,11 +47,11 @@ def _sounds(
     """Name, label and audio, from the beginning of the context on."""
     context, codec = parts[CONTEXT], run.codec
     n = (len(context) + len(parts[REAL])) * codec.hop
-    yield ORIGINAL, ORIGINAL.capitalize(), item.audio(codec.sample_rate)[:n]
+    yield ORIGINAL, begun(ORIGINAL), item.audio(codec.sample_rate)[:n]
     words = {REAL: "Codec round trip"} | note["words"]
     for name in (REAL, *note["anchors"], *note["words"]):
         audio = heard(codec, torch.cat([context, parts[name]]), run.frames(), len(context))
-        yield name, words.get(name, name.capitalize()), audio
+        yield name, words.get(name, begun(name)), audio
 
 
 def _excerpts(audio: Tensor, context: int, run: Run) -> Iterator[tuple[float, Tensor]]:

@@ -3,8 +3,9 @@
 import pytest
 
 from audio_engram.experiments.factorisation import STABILITY, _judge_stability
-from audio_engram.experiments.outcome import looking_ahead, show, spoken
+from audio_engram.experiments.outcome import looking_ahead, show
 from audio_engram.measurements import Measurement
+from audio_engram.spoken import begun, spoken
 
 
 def record(value, low=None, high=None, model="vmf", n_speakers=8):
@@ -30,6 +31,21 @@ def test_values_are_shown_to_three_digits(measured, text):
 def test_models_are_spoken_of_by_their_names():
     assert spoken("vmf_k16") == "vMF × log-normal (unrolled, K = 16)"
     assert spoken("ar1") == "ar1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("memory of κ and MDN", "Memory of κ and MDN"),
+        ("vMF × log-normal", "vMF × log-normal"),
+        ("κ(m)", "κ(m)"),
+        ("MDN", "MDN"),
+        ("ΔNLL", "ΔNLL"),
+        ("", ""),
+    ],
+)
+def test_what_means_something_by_its_case_keeps_it_at_the_beginning(text, told):
+    assert begun(text) == told
 
 
 def test_the_warning_on_look_ahead_agrees_with_how_many_it_names():

@@ -7,6 +7,7 @@ import pytest
 from fake_run import provenance, write_run
 from html_reading import Elements
 
+from audio_engram.decide import ARRAYS
 from audio_engram.report import write_report
 from audio_engram.report.facts import corpus_facts
 from audio_engram.report.folder import Provenance
@@ -33,3 +34,24 @@ def test_hypotheses_are_scored_by_recordings_only(tmp_path: Path, synthetic: boo
     assert ("0.360" in section) is not synthetic
     assert ("Brier" in section) is not synthetic
     assert ("not scored" in section) is synthetic
+
+
+def test_latents_without_recordings_score_no_hypothesis_and_what_was_not_tested_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance(synthetic=False)))
+    decision = json.loads((tmp_path / "decision.json").read_text())
+
+    def told(why: str) -> str:
+        decision["priors"] = [
+            {"hypothesis": "it helps", "probability": 0.25, "outcome": None, "brier": None, "why": why}
+        ]
+        (tmp_path / "decision.json").write_text(json.dumps(decision))
+        page = write_report(tmp_path).read_text()
+        return Elements(page[page.index('id="priors"') :].partition("</section>")[0]).text
+
+    section = told(ARRAYS)
+    assert f"{ARRAYS}, so they are not scored." in section
+    assert "Brier" not in section
+    section = told("not tested: the experiment memory was not run")
+    assert "not tested: the experiment memory was not run" in section
+    assert "Brier" in section

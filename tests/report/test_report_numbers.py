@@ -90,3 +90,5 @@ def test_units() -> None:
     assert numbers.plural(24, "stretch") == "24 stretches"
     assert numbers.plural(1, "stretch") == "1 stretch"
     assert numbers.threshold(-0.347) == "−0.347"
+    assert [numbers.threshold(v) for v in (1.0, 25.6, -100.0, 0.001)] == ["1", "25.6", "−100", "0.001"]
+    assert numbers.threshold(-0.01 * 2.8134567) == "−0.0281"

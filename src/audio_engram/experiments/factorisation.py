@@ -7,7 +7,7 @@ from torch import Tensor
 
 from audio_engram.decision import Criterion, Finding
 from audio_engram.dynamics.model import DynamicsModel
-from audio_engram.experiments.outcome import Outcome, show, spoken
+from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.rollouts import (
     baseline_nll,
     ceiling,
@@ -20,6 +20,7 @@ from audio_engram.measurements import Measurement
 from audio_engram.metrics import RolloutScores, score_rollouts
 from audio_engram.regimes import REGIMES
 from audio_engram.runs import Run
+from audio_engram.spoken import spoken
 
 CRITERION = Criterion(
     experiment="factorisation",

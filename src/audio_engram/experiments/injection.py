@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from audio_engram.decision import Cause, Criterion, Finding, Verdict
-from audio_engram.experiments.outcome import Outcome, show, spoken
+from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import beyond_trivial, criterion_for
 from audio_engram.experiments.rollouts import baseline_nll, measure_steps, rollout_segments
 from audio_engram.forcing import free_running, teacher_forcing
@@ -11,6 +11,7 @@ from audio_engram.forcing import injection as injection_mask
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import RolloutScores, score_rollouts
 from audio_engram.runs import Run
+from audio_engram.spoken import spoken
 from audio_engram.statistics import Interval
 
 KEPT = 0.5

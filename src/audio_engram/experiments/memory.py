@@ -16,6 +16,7 @@ from audio_engram.regimes import PLACEBOS, Regime, memory_regime, placebos
 from audio_engram.runs import Run
 from audio_engram.sections import MemoryConfig
 from audio_engram.seeds import seed_for
+from audio_engram.spoken import begun
 from audio_engram.statistics import Interval
 
 NAME = "memory"
@@ -100,7 +101,7 @@ class _Judged:
             measured=binding,
             verdict=criterion.judge(binding),
             cause=criterion.cause(binding),
-            words=f"{self.regime.words.capitalize()}, {self.same.run.config.model.memory.prototypes} prototypes. NLL "
+            words=f"{begun(self.regime.words)}, {self.same.run.config.model.memory.prototypes} prototypes. NLL "
             f"less that of each placebo, in nats a frame (each must be below {numbers.threshold(criterion.threshold)}"
             f"): {ahead}. Beside the nearest of them, {PLACEBOS[nearest]}: in free running "
             f"{show(of[nearest]['delta_nll_rollout_difference'])} nats a frame, and sampled rollouts are "

@@ -7,8 +7,6 @@ from audio_engram import numbers
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement
 
-NAMES = {"mdn": "MDN", "vmf": "vMF × log-normal", "coupled": "vMF × log-normals with κ(m)"}
-
 
 @dataclass
 class Outcome:
@@ -34,10 +32,3 @@ def looking_ahead(titles: Sequence[str]) -> list[str]:
     *others, last = titles
     named = f"{', '.join(others)} and {last}" if others else last
     return [f"{named} {verb} frames after {whose} own, which eases prediction."]
-
-
-def spoken(model: str) -> str:
-    """A model's name in a sentence: `vmf_k16` is `vMF × log-normal (unrolled, K = 16)`."""
-    head, _, unroll = model.partition("_k")
-    name = NAMES.get(head, head)
-    return f"{name} (unrolled, K = {unroll})" if unroll else name

@@ -8,10 +8,11 @@ from torch import Tensor
 from audio_engram.decision import Criterion, Finding
 from audio_engram.dynamics.baselines import BASELINES
 from audio_engram.experiments.known import analytic
-from audio_engram.experiments.outcome import Outcome, show, spoken
+from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import Scores, predictor, score
 from audio_engram.runs import Run
+from audio_engram.spoken import spoken
 from audio_engram.statistics import SpeakerBootstrap
 
 HEADS = ("mdn", "vmf")

@@ -13,7 +13,7 @@ from audio_engram.config import CodecConfig
 from audio_engram.decision import Criterion, Finding
 from audio_engram.errors import UsageError
 from audio_engram.experiments.injection import Gap
-from audio_engram.experiments.outcome import Outcome, looking_ahead, show, spoken
+from audio_engram.experiments.outcome import Outcome, looking_ahead, show
 from audio_engram.experiments.predictability import (
     HEADS,
     cell,
@@ -27,6 +27,7 @@ from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score, score_rollouts
 from audio_engram.runs import Run
+from audio_engram.spoken import spoken
 from audio_engram.statistics import Interval
 
 COMPONENTS = (32, 64, 128)

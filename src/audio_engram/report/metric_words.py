@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from audio_engram.spoken import begun
+
 
 class Metric(NamedTuple):
     """A metric's name on the page, its unit and its meaning in a sentence; `whole` for numbers that are whole."""
@@ -14,7 +16,7 @@ class Metric(NamedTuple):
     @property
     def title(self) -> str:
         """The name at the beginning of a line; a Greek letter means something else as a capital."""
-        return self.label[:1].upper() + self.label[1:] if self.label[:1].isascii() else self.label
+        return begun(self.label)
 
 
 ETA_SQUARED = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from audio_engram import numbers
 from audio_engram.data.publish import publish_text
+from audio_engram.decide import ARRAYS, SYNTHETIC
 from audio_engram.decision import Decision
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import figures, tables, words
@@ -63,6 +64,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
     found = sections(run.decision, run.measurements, run.archetypes)
     audio = _groups(run)
     training = figures.training(run.training)
+    unscored = _unscored(run)
     return {
         "script": script,
         "script_hash": _hash(script),
@@ -74,7 +76,8 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "contents": _contents(run.decision, found, bool(training), bool(audio)),
         "used_verdicts": _used_verdicts(run.decision),
         "has_ceiling": any(f.ceiling for f in run.decision.findings),
-        "priors": _priors(run.decision, scored=not run.provenance.corpus.synthetic),
+        "priors": _priors(run.decision, scored=not unscored),
+        "unscored": unscored,
         "sections": found,
         "training": training,
         "audio": audio,
@@ -118,12 +121,19 @@ def _used_verdicts(decision: Decision) -> list[tuple[str, str]]:
     return [(verdict, meaning) for verdict, meaning in words.VERDICTS.items() if verdict in used]
 
 
+def _unscored(run: RunFolder) -> str:
+    """Why no hypothesis has a score where that is one reason for all: this is not known to be recorded speech."""
+    if run.provenance.corpus.synthetic:
+        return SYNTHETIC
+    return ARRAYS if any(p.why == ARRAYS for p in run.decision.priors) else ""
+
+
 def _priors(decision: Decision, scored: bool) -> Table | None:
-    """The hypotheses are of recorded speech: what is synthetic neither confirms nor refutes them."""
+    """Hypotheses with their outcomes and scores, or why they have none."""
     said = {True: "true", False: "false", None: "open"}
     rows = tuple(
         (p.hypothesis, f"{p.probability:.2f}")
-        + ((said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}") if scored else ())
+        + ((p.why or said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}") if scored else ())
         for p in decision.priors
     )
     columns = ("hypothesis", "probability", *(("outcome", "Brier score") if scored else ()))
