@@ -1,10 +1,11 @@
-"""Every example of the README, and every marked one of docs/, is true: it is run, or read as the command reads it.
+"""Every example of the README, and all Python and all commands of docs/, are true: run, or read as the command does.
 
 The mark is a comment before the block:
-`run`        Python is executed, console lines go through the command's `main`, each block in its own folder
-`run small`  the same, with small worlds and small models in place of the defaults
+`run`        Python is executed, console lines go through the command's `main`: those of a page one after another, in
+             one folder, and what a block names is there in those after it
+`run small`  the same, from there on with small worlds and small models in place of the defaults
 `parse`      console lines are read as options and configuration; nothing is run
-`file NAME`  stands in every block's folder as NAME
+`file NAME`  stands in every page's folder as NAME
 `output`     what the block before it prints
 """
 
@@ -13,6 +14,7 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +68,8 @@ def read_examples(page: str) -> list[Example]:
 
 DOCS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
 README = read_examples("README.md")
-EXAMPLES = [*README, *(example for page in DOCS for example in read_examples(page) if example.mark)]
+IN_DOCS = [example for page in DOCS for example in read_examples(page)]
+EXAMPLES = [*README, *(e for e in IN_DOCS if e.mark or e.language in ("python", "console"))]
 TO_RUN = [e for e in EXAMPLES if e.mark.startswith("run")]
 TO_PARSE = [e for e in EXAMPLES if e.mark == "parse"]
 FILES = {e.mark.removeprefix("file "): e.text for e in EXAMPLES if e.mark.startswith("file ")}
@@ -104,9 +107,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands(example: Example) -> list[list[str]]:
     """The words of each console line."""
-    lines = example.text.splitlines()
+    lines = [line for line in example.text.splitlines() if line]
     assert all(line.startswith("$ ") for line in lines), f"{example}: a console line begins with `$ `"
-    return [shlex.split(line.removeprefix("$ ")) for line in lines]
+    return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
 
 
 def options_of(words: list[str]) -> Any:
@@ -124,41 +127,66 @@ def test_every_block_has_a_mark_that_is_known() -> None:
     assert len(README) == (ROOT / "README.md").read_text(encoding="utf-8").count("\n```") // 2
 
 
-@pytest.mark.parametrize("example", TO_RUN, ids=str)
+@pytest.mark.parametrize("page", sorted({example.page for example in TO_RUN}))
 @pytest.mark.usefixtures("folder")
-def test_what_is_to_be_run_runs(
-    example: Example, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    if example.mark == "run small":
-        request.getfixturevalue("small")
-    if example.language == "python":
-        Path("example.py").write_text(example.text, encoding="utf-8")
-        runpy.run_path("example.py")
-    else:
-        for words in commands(example):
-            if words[0] == "PYTHONPATH=.":
-                monkeypatch.syspath_prepend(".")
-                words = words[1:]
-            assert words[0] == "engram"
-            options_of(words[1:])
-            assert cli.main(words[1:]) == 0
-    after = EXAMPLES[EXAMPLES.index(example) + 1 :][:1]
-    if after and after[0].mark == "output":
-        assert capsys.readouterr().out == after[0].text
+def test_what_is_to_be_run_runs(page: str, request: pytest.FixtureRequest, capsys: Any) -> None:
+    names: dict[str, Any] = {"__name__": "example"}
+    for example in (e for e in TO_RUN if e.page == page):
+        if example.mark == "run small":
+            request.getfixturevalue("small")
+        capsys.readouterr()
+        if example.language == "python":
+            # As far down as in the page, whose lines a traceback then names.
+            exec(compile("\n" * example.line + example.text, str(ROOT / page), "exec"), names)
+        else:
+            run_commands(example, request.getfixturevalue("monkeypatch"))
+        after = EXAMPLES[EXAMPLES.index(example) + 1 :][:1]
+        if after and after[0].mark == "output":
+            assert capsys.readouterr().out == after[0].text, str(example)
+
+
+def run_commands(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each console line through the command."""
+    for words in commands(example):
+        if words[0] == "PYTHONPATH=.":
+            monkeypatch.syspath_prepend(".")
+            words = words[1:]
+        assert words[0] == "engram"
+        options_of(words[1:])
+        assert cli.main(words[1:]) == 0, str(example)
 
 
 @pytest.mark.parametrize("example", TO_PARSE, ids=str)
 @pytest.mark.usefixtures("folder")
 def test_what_is_to_be_read_is_understood(example: Example) -> None:
-    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     for words in commands(example):
         words = [word for word in words if word != "PYTHONPATH=."]
         if words[0] == "engram":
             assert options_of(words[1:]).do
-        elif words[0] == "make":
-            assert words[-1] in targets
         else:
-            assert words == [".", ".venv/bin/activate"]
+            assert is_known(words), words
+
+
+# The log says what was called then.
+@pytest.mark.parametrize("page", [page for page in DOCS if page != "docs/log.md"])
+@pytest.mark.usefixtures("folder")
+def test_indented_commands_are_understood(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", "")
+    for line in re.findall(r"^    engram (.*)$", text, re.M):
+        assert options_of(shlex.split(line, comments=True)).do, line
+
+
+def is_known(words: list[str]) -> bool:
+    """Whether another program's command asks for something that is here."""
+    match words:
+        case ["make", *_, target]:
+            return target in re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        case [".venv/bin/pip", "install", "-e", extra]:
+            project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+            return extra.removeprefix(".[").removesuffix("]") in project["optional-dependencies"]
+        case ["python", "-m", module, *_]:
+            return (ROOT / f"{module.replace('.', '/')}.py").exists()
+    return words[:2] in ([".", ".venv/bin/activate"], ["hf", "download"])
 
 
 def test_the_codec_of_the_readme_is_the_one_of_the_examples(folder: Path) -> None:
