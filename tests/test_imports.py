@@ -37,7 +37,7 @@ RANKS = (
     ("experiments",),
     ("archetype_sounds", "rollout_sounds", "listening", "calibration_plan", "trials", "calibration"),
     ("report",),
-    ("pipeline",),
+    ("provenance", "pipeline"),
     ("commands", "cli", "doctor", "__main__"),
 )
 

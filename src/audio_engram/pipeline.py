@@ -1,19 +1,12 @@
 """The whole path: encode, measure, decide, listen, report."""
 
 import json
-import platform
-import resource
-import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
-from audio_engram.caveats import caveats, leaks
+from audio_engram.caveats import caveats
 from audio_engram.codecs.derived import check_decoder
 from audio_engram.data.publish import publish_text
 from audio_engram.decide import ARRAYS, SYNTHETIC, decide
@@ -33,11 +26,10 @@ from audio_engram.experiments.archetypes import check_counts
 from audio_engram.experiments.kept import keep, take
 from audio_engram.listening import listen
 from audio_engram.measurements import Measurement, Measurements
+from audio_engram.provenance import begun_by, write_provenance
 from audio_engram.report.page import write_report
 from audio_engram.runs import Run
 from audio_engram.tree import BEGINNING, wanted
-
-PACKAGES = ("audio-engram", "torch", "numpy", "scipy", "soundfile", "soxr", "safetensors", "pydantic")
 
 
 class Stages:
@@ -72,6 +64,7 @@ def climb(run: Run, command: str = "") -> Decision:
     first = BEGINNING if names == (TREE,) else () if names == (ALL,) else names
     check_codecs(run, first)
     check_decoder(run.base)
+    commands = begun_by(run, command)
     with stages.stage("encode"):
         run.frames()
     _check(run, first)
@@ -87,8 +80,7 @@ def climb(run: Run, command: str = "") -> Decision:
     warnings = (*caveats(run), *dict.fromkeys(measured.warnings))
     decision = decide(measured.findings, warnings, _no_speech(run), measured.left_out)
     decision.write(run.folder / "decision.json")
-    facts = provenance(run, stages.seconds, command)
-    publish_text(run.folder / "provenance.json", json.dumps(facts, indent=1) + "\n")
+    write_provenance(run, stages.seconds, commands)
     with stages.stage("report"):
         write_report(run.folder)
     return decision
@@ -151,54 +143,5 @@ def _outcome(run: Run, name: str, stages: Stages) -> Outcome:
     return outcome
 
 
-def provenance(run: Run, seconds: dict[str, float], command: str) -> dict[str, Any]:
-    """Where the numbers come from."""
-    manifest, frames = run.store.manifest, run.frames()
-    splits, shared = ("train", "validation", "test"), leaks(run)
-    return {
-        "version": version("audio-engram"),
-        "command": command,
-        "seed": run.config.seed,
-        "device": str(run.device),
-        "versions": {name: version(name) for name in PACKAGES}
-        | {"python": platform.python_version(), "machine": platform.processor() or platform.machine()},
-        "codec": _codec_facts(run),
-        "corpus": {
-            "name": manifest.corpus,
-            "synthetic": manifest.synthetic,
-            "seconds": manifest.seconds,
-            "counts": manifest.counts.model_dump(),
-            "reasons": dict(Counter(f"{p.status}: {p.reason}" for p in manifest.problems)),
-            "split": {s: sorted(name for name, v in run.split_of.items() if v == s) for s in splits},
-            "speakers": {s: sum(v == s for v in run.split_of.values()) for s in splits},
-            "frames": {s: int(frames.in_split(s).sum()) for s in splits},
-            "without_latent": len(run.store.utterances) - len(frames.utterances),
-            "silent_frames": frames.silent(),
-            "shared_between_splits": shared.sentence() if shared is not None else "",
-        },
-        "stages": [{"name": name, "seconds": value} for name, value in seconds.items()],
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-
-
-def _codec_facts(run: Run) -> dict[str, Any]:
-    manifest, codec = run.store.manifest, run.codec
-    return {
-        "name": run.codec_name,
-        "fingerprint": manifest.codec_fingerprint,
-        "tap": manifest.tap,
-        "sample_rate": manifest.sample_rate,
-        "frame_rate": codec.frame_rate,
-        "latent_dim": codec.latent_dim,
-        "causal": codec.causal,
-        "stochastic": codec.stochastic,
-    }
-
-
 def _training(run: Run) -> dict[str, list[dict[str, int | float]]]:
     return {name: history.epochs for name, history in run.histories.items()}
-
-
-def default_command() -> str:
-    """How this process was called."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -14,6 +14,7 @@ from audio_engram.experiments import EXPERIMENTS, Outcome
 from audio_engram.experiments.kept import keep, take
 from audio_engram.measurements import Measurement
 from audio_engram.pipeline import climb
+from audio_engram.provenance import begun_by
 from audio_engram.runs import Run
 from audio_engram.training_loop import History
 
@@ -69,19 +70,22 @@ def test_finished_experiments_are_taken_and_the_end_is_the_same_to_the_byte(
     with monkeypatch.context() as patch:
         patch.setitem(EXPERIMENTS, "magnitude", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            climb(Run(cut, whole.config, log=lambda line: None), "test")
+            climb(Run(cut, whole.config, log=lambda line: None), "first")
+    assert json.loads((cut / "provenance.json").read_text()) == {"command": "first", "resumed_by": []}
     assert [p.name for p in (cut / "outcomes").iterdir()] == ["predictability.json"]
     assert not (cut / "measurements.json").exists()
     with monkeypatch.context() as patch:
         patch.setitem(EXPERIMENTS, "predictability", never)
-        climb(Run(cut, whole.config, log=lines.append), "test")
+        climb(Run(cut, whole.config, log=lines.append), "second")
     assert lines.count(f"predictability: taken from {cut}/outcomes/predictability.json") == 1
     found = bytes_below(cut)
     assert found == bytes_below(whole.folder)
     assert {"measurements.json", "decision.json", "training.json", "audio/index.json"} <= set(found)
     assert b"free_running" in found["audio/index.json"]  # what listens plays the models whose training it finds
-    stages = [stage["name"] for stage in json.loads((cut / "provenance.json").read_text())["stages"]]
-    assert stages == ["encode", "magnitude", "injection", "audio"]
+    facts = json.loads((cut / "provenance.json").read_text())
+    assert (facts["command"], facts["resumed_by"]) == ("first", ["second"])
+    assert [stage["name"] for stage in facts["stages"]] == ["encode", "magnitude", "injection", "audio"]
+    assert '<pre class="command">first\nsecond</pre>' in (cut / "report.html").read_text()
 
 
 def test_a_finished_run_is_measured_no_more(whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +94,31 @@ def test_a_finished_run_is_measured_no_more(whole: Run, monkeypatch: pytest.Monk
         monkeypatch.setitem(EXPERIMENTS, name, never)
     climb(Run(whole.folder, whole.config, log=lambda line: None), "test")
     assert bytes_below(whole.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ("again", [])),
+        ('{"command": "first", "seed": 0}', ("first", ["again"])),  # as they were before resuming was noted
+        ('{"command": "first", "resumed_by": ["second"]}', ("first", ["second", "again"])),
+        ("{", ("again", [])),
+        ("[]", ("again", [])),
+        ('{"command": 3}', ("again", [])),
+    ],
+)
+def test_provenance_keeps_the_first_command_and_who_resumed(place: Path, before: str | None, after: object) -> None:
+    lines: list[str] = []
+    run, file = world(lines.append), Path("run/provenance.json")
+    if before is not None:
+        file.write_text(before)
+    commands = begun_by(run, "again")
+    assert (commands["command"], commands["resumed_by"]) == after
+    found = json.loads(file.read_text())
+    assert found.items() >= commands.items()
+    assert found.get("seed") == (0 if before and "seed" in before else None)  # an earlier end is not forgotten
+    damaged = before is not None and "first" not in before
+    assert lines == ["run/provenance.json: damaged: which command began the run is not known any more"] * damaged
 
 
 OUTCOME = Outcome(warnings=["Beware."])

@@ -33,7 +33,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         if value < 1:
             raise UsageError(f"{name} {value}: give 1 or more")
     from audio_engram.calibration import calibrate, described, plan_of, summary
-    from audio_engram.pipeline import default_command
+    from audio_engram.provenance import default_command
     from audio_engram.report.calibrated import as_text, write_page
     from audio_engram.trials import clear
 

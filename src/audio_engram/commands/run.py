@@ -22,7 +22,8 @@ def add(commands: Subcommands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     run = open_run(options)
-    from audio_engram.pipeline import climb, default_command
+    from audio_engram.pipeline import climb
+    from audio_engram.provenance import default_command
 
     decision = climb(run, default_command())
     if options.json:

@@ -64,6 +64,7 @@ class Provenance(_Open):
 
     version: str
     command: str
+    resumed_by: list[str] = []
     seed: int
     device: str
     versions: dict[str, str] = {}

@@ -91,7 +91,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "corpus_facts": corpus_facts(run.provenance),
         "provenance_tables": provenance_tables(run.provenance),
         "versions": sorted(run.provenance.versions.items()),
-        "command": run.provenance.command,
+        "command": "\n".join([run.provenance.command, *run.provenance.resumed_by]),
         "config": run.config,
     }
 
