@@ -73,6 +73,21 @@ def test_intervals_stand_below_values_where_these_do_not_fit_side_by_side():
     assert as_latex(Table("50 % of _all_", columns, rows), "a_b 1") == [STACKED]
 
 
+def test_columns_that_do_not_fit_even_so_stand_in_a_further_part():
+    columns = ("clusters", "lag", *(f"null {n}" for n in range(8)))
+    rows = (("PCA 8", "1", *(f"{n}.00 [−1,000.0, −1,230.0]" for n in range(8))), ("k-means", "2", *"abcdefgh"))
+    parts = as_latex(Table("All.", columns, rows, heads=2), "wide")
+    headings = [tabulars(part)[0][0] for part in parts]
+    assert [len(cells(line)) - 2 for line in headings] == [4, 4]
+    assert all(line.startswith("clusters & lag & ") for line in headings)
+    assert [n for line in headings for n in re.findall(r"null (\d)", line)] == list("01234567")
+    assert [re.findall(r"\$(\d)\.00\$", part) for part in parts] == [list("0123"), list("4567")]
+    assert parts[0].count("k-means & 2 & a & b & c & d ") == parts[1].count("k-means & 2 & e & f & g & h ") == 1
+    assert ["(continued)" in part for part in parts] == [False, True]
+    short = tuple(tuple(cell.replace(",000", "").replace(",230", "") for cell in row) for row in rows)
+    assert len(as_latex(Table("All.", columns, short, heads=2), "wide")) == 1
+
+
 def test_one_column_of_values_keeps_its_intervals():
     """There is nothing to stand beside, and twice as many lines would be all that is gained."""
     row = ("a metric with a rather long name", "a model with a rather long name", "−7.25 [−7.90, −6.61]")

@@ -19,11 +19,11 @@ def add(commands: Subcommands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tables.add_argument("folders", type=place, nargs="+", metavar="RUN", help="run folders")
-    tables.add_argument("--latex", action="store_true", required=True, help="the only form there is")
-    tables.add_argument("--experiments", metavar="A,B", help="of these alone (default: all that the runs have)")
+    tables.add_argument("--latex", action="store_true", required=True, help="as LaTeX; there is no other form")
+    tables.add_argument("--experiments", metavar="A,B", help="only these, e.g. predictability,stability (default: all)")
     long = tables.add_mutually_exclusive_group()
-    long.add_argument("--all", action="store_true", help="every measurement instead: long")
-    long.add_argument("--metric", default="", help="every measurement of one metric instead, e.g. delta_nll")
+    long.add_argument("--all", action="store_true", help="in place of these every measurement: long")
+    long.add_argument("--metric", default="", metavar="NAME", help="every measurement of one metric, e.g. delta_nll")
     tables.add_argument("--out", type=place, metavar="FILE", help="write here (default: print)")
     tables.set_defaults(do=_tables)
 

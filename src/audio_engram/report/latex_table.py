@@ -1,10 +1,11 @@
-"""A table as LaTeX: as wide as the text at most, and in parts where it is longer than a page.
+"""A table as LaTeX: as wide as the text at most, and in parts where it is longer than a page or far too wide.
 
 It needs the packages booktabs and graphicx. A longtable breaks over pages by itself, but nothing makes it narrower.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import accumulate, zip_longest
 from math import ceil
 from textwrap import wrap
@@ -13,8 +14,11 @@ from audio_engram.report.tables import Table
 
 NAME, NAME_STACKED, HEADING = 36, 24, 14
 """Characters in a line of a name, of one where there is a second line in any case, and of a heading."""
-WIDE = 80
-"""Characters beside one another in the text of an article; where values take more, their intervals stand below them."""
+WIDE, WIDEST = 80, 130
+"""Characters beside one another in the text of an article: where values take more than the first, their intervals stand
+below them; where that is more than the second, some columns stand in a further part."""
+SMALLER = 0.8
+"""Of an interval below its value."""
 LONG = 42
 """Lines on a page under the caption."""
 SPECIAL = {
@@ -35,18 +39,17 @@ Row = tuple[str, ...]
 
 def as_latex(table: Table, label: str) -> list[str]:
     """A float, or several under one number. A name that is that of the row above is left out."""
-    values = len(table.columns) - table.heads
-    stacked = values > 1 and _width(table) > WIDE
-    columns = "l" * table.heads + "r" * values
+    stacked = len(table.columns) - table.heads > 1 and _width(table, stacked=False) > WIDE
     caption = rf"\caption{{{escaped(table.caption)}}}\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', label)}}}"
     found = []
-    for part in _pages(table, stacked):
-        found.append(_float(caption, columns, [*_heading(table), *_rows(part, table.heads, stacked)]))
+    for part in (part for columns in _beside(table, stacked) for part in _pages(columns, stacked)):
+        found.append(_float(caption, part, stacked))
         caption = r"\addtocounter{table}{-1}\caption{(continued)}"
     return found
 
 
-def _float(caption: str, columns: str, lines: Sequence[str]) -> str:
+def _float(caption: str, table: Table, stacked: bool) -> str:
+    columns = "l" * table.heads + "r" * (len(table.columns) - table.heads)
     return "\n".join(
         [
             r"\begin{table}[htbp]",
@@ -54,7 +57,8 @@ def _float(caption: str, columns: str, lines: Sequence[str]) -> str:
             r"\smallskip\centering\small\setlength{\tabcolsep}{4pt}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
-            *lines,
+            *_heading(table),
+            *_rows(table, stacked),
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",
@@ -62,14 +66,33 @@ def _float(caption: str, columns: str, lines: Sequence[str]) -> str:
     )
 
 
-def _pages(table: Table, stacked: bool) -> list[list[Row]]:
-    """The rows of each part; the parts are of about the same length."""
+def _beside(table: Table, stacked: bool) -> list[Table]:
+    """As few tables as have room for all columns of values, each with about as many."""
+    values = range(table.heads, len(table.columns))
+    for n in range(1, len(values)):
+        share = ceil(len(values) / n)
+        parts = [_columns(table, values[first : first + share]) for first in range(0, len(values), share)]
+        if all(_width(part, stacked) <= WIDEST for part in parts):
+            return parts
+    return [_columns(table, [value]) for value in values]
+
+
+def _columns(table: Table, values: Iterable[int]) -> Table:
+    """The names with these columns."""
+    kept = (*range(table.heads), *values)
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in kept), rows=rows)
+
+
+def _pages(table: Table, stacked: bool) -> list[Table]:
+    """Tables of about the same length, each with some of the rows."""
     heights = [max(map(len, _lines(row, table.heads, stacked))) for row in table.rows]
     share = sum(heights) / ceil(sum(heights) / LONG)
-    pages: dict[int, list[Row]] = {}
+    pages: dict[int, tuple[Row, ...]] = {}
     for row, before in zip(table.rows, accumulate(heights, initial=0), strict=False):
-        pages.setdefault(int(before / share), []).append(row)
-    return list(pages.values())
+        page = int(before / share)
+        pages[page] = (*pages.get(page, ()), row)
+    return [replace(table, rows=rows) for rows in pages.values()]
 
 
 def _heading(table: Table) -> list[str]:
@@ -88,14 +111,14 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(one_line(text), width, break_on_hyphens=False) or [""]
 
 
-def _rows(rows: Sequence[Row], heads: int, stacked: bool) -> Iterator[str]:
+def _rows(table: Table, stacked: bool) -> Iterator[str]:
     """Each row; where several columns name it, the first of them only if it changes."""
     before = None
-    for row in rows:
-        cells = _lines(row, heads, stacked)
-        if heads > 1 and row[0] == before:
+    for row in table.rows:
+        cells = _lines(row, table.heads, stacked)
+        if table.heads > 1 and row[0] == before:
             cells[0] = [""]
-        yield _row(cells, heads)
+        yield _row(cells, table.heads)
         before = row[0]
 
 
@@ -126,10 +149,16 @@ def _protected(cells: Iterable[str]) -> str:
     return f"{{}}{line}" if line[:1] in ("[", "*") else line
 
 
-def _width(table: Table) -> int:
-    """In characters, with every interval beside its value."""
-    grid = [_titles(table), *(_lines(row, table.heads, stacked=False) for row in table.rows)]
-    return sum(max(len(line) for cell in column for line in cell) + 2 for column in zip(*grid, strict=True))
+def _width(table: Table, stacked: bool) -> float:
+    """In characters."""
+    widths = [[max(map(len, cell)) for cell in _titles(table)]]
+    widths += [[*map(_room, _lines(row, table.heads, stacked))] for row in table.rows]
+    return sum(max(column) + 2.0 for column in zip(*widths, strict=True))
+
+
+def _room(cell: list[str]) -> float:
+    """Of the longest line."""
+    return max(len(line) * (SMALLER if line.startswith("[") else 1.0) for line in cell)
 
 
 def escaped(text: str) -> str:
