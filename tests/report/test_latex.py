@@ -46,8 +46,9 @@ model & step 1 & step 2 & step 4 & eight \\
 \midrule
 MDN & $-7.25$ & -- & $2$ & $3$ \\[-0.4ex]
  & {\scriptsize [$-7.90$, $-6.61$]} &  &  & {\scriptsize [$1.23 \times 10^{-5}$, $1.23 \times 10^{5}$]} \\[0.5ex]
-vMF $\times$ log-normal, & $1$ & $2$ & $3$ & $4$ \\[-0.4ex]
-\quad shuffled within &  &  &  &  \\[0.5ex]
+vMF and MDN $\times$ & $1$ & $2$ & $3$ & $4$ \\[-0.4ex]
+\quad log-normal, shuffled &  &  &  &  \\[-0.4ex]
+\quad within &  &  &  &  \\[0.5ex]
 \bottomrule
 \end{tabular}}
 \end{table}"""
@@ -68,7 +69,7 @@ def test_intervals_stand_below_values_where_these_do_not_fit_side_by_side():
     columns = ("model", "step 1", "step 2", "step 4", "$4 at one step eight")
     rows = (
         ("MDN", "−7.25 [−7.90, −6.61]", "–", "2", "3 [1.23×10⁻⁵, 1.23×10⁵]"),
-        ("vMF × log-normal, shuffled within", "1", "2", "3", "4"),
+        ("vMF and MDN × log-normal, shuffled within", "1", "2", "3", "4"),
     )
     assert as_latex(Table("50 % of _all_", columns, rows), "a_b 1") == [STACKED]
 
