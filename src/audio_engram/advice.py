@@ -171,10 +171,9 @@ def _said(step: Step, finding: Finding) -> str:
     sentence = SAYS.get((step.name, step.answer), "").format(finding.words.partition(":")[0])
     if not sentence or step.name not in WITH_FIGURE:
         return sentence
-    criterion, m = finding.criterion, finding.measured
+    m = finding.measured
     figure = f"{DECIDED_BY.get(m.metric, m.metric)} {numbers.interval(m.value, m.low, m.high)}"
-    bar = f"{criterion.relation} {numbers.threshold(criterion.threshold)} passes"
-    return f"{sentence.removesuffix('.')} ({figure}; {bar})."
+    return f"{sentence.removesuffix('.')} ({figure}; {finding.criterion.bar})."
 
 
 def _while_open(found: dict[str, Finding]) -> list[str]:

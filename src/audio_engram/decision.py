@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from audio_engram import numbers
 from audio_engram.data.publish import publish_text
 from audio_engram.measurements import Measurement
 
@@ -31,6 +32,11 @@ class Criterion(_Frozen):
     relation: Literal["below", "above"]
     threshold: float
     reason: str
+
+    @property
+    def bar(self) -> str:
+        """`below 1.5 passes`."""
+        return f"{self.relation} {numbers.threshold(self.threshold)} passes"
 
     def judge(self, measured: Measurement, ceiling: Measurement | None = None) -> Verdict:
         """The verdict on an interval: all of it on the good side, all on the bad side, or across the threshold.

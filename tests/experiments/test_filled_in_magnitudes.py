@@ -11,6 +11,7 @@ from audio_engram.data.processes import World
 from audio_engram.data.windows import Windows
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
+from audio_engram.experiments.outcome import show
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories, stretch_frames
 from audio_engram.experiments.two_stage import DIFFERENCE, two_stage, two_stages
 from audio_engram.measurements import Measurements
@@ -155,7 +156,15 @@ def test_what_is_nearer_to_speech_passes(run, outcome, monkeypatch):
     (finding,) = two_stage(run).findings
     assert finding.verdict == "pass"
     assert finding.measured.high < 1
-    assert finding.words.startswith("In the stretch before 10 s two stages are 0.")
+    some = find_trajectories(run)
+    for said in (
+        f"In the stretch before 10 s {some.counted} of two stages are {show(finding.measured)} times as far",
+        "(Fréchet; lower is nearer; below 1 passes; ",
+        "of log magnitude (higher is better)",
+        "nats a frame (lower is better).",
+    ):
+        assert said in finding.words
+    assert "stay finite" not in finding.words
 
 
 def test_two_stages_that_leave_the_numbers_do_not_pass(run, outcome):
@@ -171,6 +180,7 @@ def test_two_stages_that_leave_the_numbers_do_not_pass(run, outcome):
     broken = module._judge(some, with_share(0.9))
     assert broken.verdict == "fail"
     assert (broken.criterion.metric, broken.measured.model) == ("finite_share", "two_stage")
+    assert "Only 90.0% of them stay finite to the end, and all must." in broken.words
 
 
 def test_noise_on_contexts_is_as_large_for_directions(tmp_path, monkeypatch):

@@ -146,6 +146,8 @@ def test_the_words_carry_the_numbers(null, records):
     assert show(records.one(model=f"memory-{role}", metric="prototypes_at_once")) in finding.words
     assert f"{K} prototypes" in finding.words
     assert "must be below −0.08" in finding.words
+    assert "Lower is better in all of these." in finding.words
+    assert f"{records.one(model=nearest, metric='frechet_latents_times').n_frames} sampled rollouts" in finding.words
 
 
 def test_a_difference_is_that_of_the_same_frames(null, records):

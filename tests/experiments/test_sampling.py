@@ -8,6 +8,7 @@ from audio_engram.data.processes import AR, World
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
+from audio_engram.experiments.outcome import show
 from audio_engram.experiments.sampling import sampling, unrolled_regimes
 from audio_engram.measurements import Measurements
 from audio_engram.regimes import REGIMES
@@ -76,6 +77,11 @@ def test_the_process_itself_keeps_its_magnitude_and_loses_nothing(tmp_path, monk
             mean = records.one(metric="magnitude_ratio", model=name, mode="mean", step=s)
             assert 0.5 < mean.value < 0.97
     assert records.one(metric="delta_nll_difference", model="mdn-sampled - mdn").value == 0
+    last = records.one(metric="magnitude_ratio", model="mdn-sampled", mode="sampled", step=STEPS)
+    assert (
+        f"at step 4 of {last.n_frames} rollouts that draw every increment these are {show(last)} times" in finding.words
+    )
+    assert "(1 is right; 0.8 to 1.25 passes; " in finding.words
     nll = records.one(metric="delta_nll", model="mdn-sampled")
     assert (nll.mode, nll.value) == ("teacher_forced", pytest.approx(AR().analytic((1,))[0].value, rel=0.1))
 
@@ -100,6 +106,8 @@ def test_what_freezes_races_or_forgets_fails(tmp_path, monkeypatch, wrong, metri
         assert loss.value == pytest.approx(4 * 0.5 * 0.1**2 / (1 - AR.radius**2), rel=0.15)
         assert records.one(metric=metric, model="mdn-sampled - mdn-mean").value == pytest.approx(loss.value)
         assert finding.criterion.threshold == pytest.approx(0.04)
+        told = f"less that of teacher forcing is {show(loss)} nats a frame (lower is better; below 0.04 passes, since"
+        assert told in finding.words
 
 
 def test_every_regime_stands_beside_what_it_started_from(tmp_path):

@@ -6,12 +6,14 @@ from math import sqrt
 import pytest
 import torch
 
+from audio_engram import numbers
 from audio_engram.config import make_config
 from audio_engram.data.processes import AR, World
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.correction import NONE, compare, correction
 from audio_engram.experiments.correctors import check_correction, denoiser, recipes
+from audio_engram.experiments.outcome import show
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 from audio_engram.score.correction import Langevin, Tweedie
@@ -111,7 +113,16 @@ def test_the_true_score_mends_a_model_that_is_wrong(run):
     assert finding.measured == times
     assert times.high < 0.5
     assert state.high < 0
-    assert "8 s" in finding.words
+    plain = records.one(metric="state_error", model=NONE)
+    # Value, direction and bar of either condition, and how many rollouts that is.
+    for said in (
+        f"after 8 s {times.n_frames} sampled rollouts are {show(times)} times as far from real stretches with it as",
+        "(Fréchet; lower is nearer to speech; below 1 passes)",
+        f"is {show(plain)} without it and changes by {show(state)} with it (lower is nearer to the truth; ",
+        f"below {numbers.threshold(-0.01 * plain.value)} passes).",
+        " 64 were asked for, but no more held-out utterances last ",
+    ):
+        assert said in finding.words
     # Of sampled rollouts the state error falls too: they are three times too wide.
     assert records.one(metric="sampled_state_error_difference", split="test").high < 0
     # Each figure alone agrees with the difference.

@@ -1,5 +1,6 @@
 """Sampled rollouts beside real stretches: exact and faulty models of a known process, and every training regime."""
 
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.outcome import show
 from audio_engram.experiments.stability import CRITERION, LIKELY, _judge, _Judged, stability
+from audio_engram.experiments.stretches import not_whole
 from audio_engram.experiments.trajectories import find_trajectories, stretch_frames
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.regimes import REGIMES, regime
@@ -106,6 +108,31 @@ def test_what_drifts_or_freezes_is_far_from_real(noise, drift, scale):
         assert found["magnitude_p50"].ratio.high < 0.1
 
 
+def test_fewer_rollouts_than_asked_for_are_told(noise):
+    n = len(noise.context)
+    assert noise.counted == f"{n} sampled rollouts"
+    length = (noise.context.shape[1] + noise.real.shape[1]) / 12.5
+    assert noise.fewer == f" 64 were asked for, but no more held-out utterances last {length:.1f} s."
+    settings = noise.run.config.experiments.model_copy(update={"trajectories": n})
+    as_many = replace(noise, run=run_like(noise.run, settings))
+    assert as_many.fewer == ""
+
+
+def run_like(run, experiments):
+    """The run under other settings of experiments."""
+    other = copy(run)
+    other.config = run.config.model_copy(update={"experiments": experiments})
+    return other
+
+
+def test_rollouts_that_broke_are_told():
+    def told(share):
+        return not_whole(Measurement(experiment="stability", model="mdn", metric="finite_share", value=share))
+
+    assert told(1.0) == ""
+    assert told(0.984) == " Only 98.4% of them stay finite to the end, and all must."
+
+
 def test_the_same_name_gives_the_same_draws(noise):
     one, again, other = (noise.sampled(Noise(), 5, name) for name in ("a", "a", "b"))
     assert torch.equal(one, again)
@@ -132,7 +159,19 @@ def test_the_experiment_tells_everything_and_judges_the_nearest(tmp_path):
     assert max(shares.values()) == pytest.approx(1.0)
     (finding,) = outcome.findings
     assert finding.measured in list(records)
-    assert "sampled rollouts are" in finding.words
+    name = next(r.name for r in REGIMES.values() if finding.words.startswith(f"{r.words}: in the stretch before 10 s"))
+    of = {r.metric: r for r in records.select(model=name) if r.step in (1, steps[-1])}
+    some = find_trajectories(run)
+    asked = " 64 were asked for, but no more held-out utterances last 5.3 s." if len(some.context) < 64 else ""
+    for said in (
+        f"{len(some.context)} sampled rollouts are {show(of['frechet_latents_ratio'])} times as far from real",
+        "(Fréchet; lower is nearer; below 1.5 passes)",
+        f"increments {show(of['magnitude_p50_ratio'])} times as long (0.8 to 1.25 passes)",
+        f"have not diverged.{asked} Its teacher-forced excess is {show(of['delta_nll_excess'])} nats a frame (lower is",
+        f"{show(of['excess_share'])} times that of the best training on true contexts (above 0.95 passes).",
+    ):
+        assert said in finding.words
+    assert asked
     shuffled = records.one(metric="frechet_latents_ratio", model="shuffled frames")
     assert f"By the same distance: shuffled frames {show(shuffled)}; Gaussian frames" in finding.words
 
@@ -141,7 +180,10 @@ class Told(_Judged):
     """What a regime came to: its distance and the share that it keeps of the best excess."""
 
     conditions = ()
-    some = SimpleNamespace(run=SimpleNamespace(codec=SimpleNamespace(frame_rate=12.5)))
+    measurements = ()
+    some = SimpleNamespace(
+        run=SimpleNamespace(codec=SimpleNamespace(frame_rate=12.5)), counted="24 sampled rollouts", fewer=""
+    )
 
     def __init__(self, name, distance, share):
         self.regime = regime(name)

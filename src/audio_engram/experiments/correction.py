@@ -214,8 +214,9 @@ def _judge(name: str, judged: _Compared, without: str) -> Finding:
     on = judged.on
     words = (
         f"{name}, the corrector that validation speakers prefer: after {on.length / on.run.codec.frame_rate:.0f} s "
-        f"sampled rollouts are {show(judged.times)} times as far from real stretches as without it (Fréchet), and the "
-        f"state error at step {on.steps}, {without} without it, changes by {show(judged.state)}."
+        f"{on.some.counted} are {show(judged.times)} times as far from real stretches with it as without (Fréchet; "
+        f"lower is nearer to speech; {CRITERION.bar}). The state error at step {on.steps} is {without} without it and "
+        f"changes by {show(judged.state)} with it (lower is nearer to the truth; {on.nearer.bar}).{on.some.fewer}"
     )
     for share, step in zip(judged.broken[::2], judged.broken[1::2], strict=True):
         if share.value:

@@ -95,6 +95,7 @@ class _Judged:
         of = {name: {m.metric: m for m in found} for name, found in self.differences.items()}
         nearest = max(of, key=lambda name: _upper_end(of[name]["delta_nll_difference"]))
         binding = of[nearest]["delta_nll_difference"]
+        some = self.same.trajectories
         ahead = "; ".join(f"{PLACEBOS[name]} {show(found['delta_nll_difference'])}" for name, found in of.items())
         return Finding(
             criterion=criterion,
@@ -104,8 +105,9 @@ class _Judged:
             words=f"{begun(self.regime.words)}, {self.same.run.config.model.memory.prototypes} prototypes. NLL "
             f"less that of each placebo, in nats a frame (each must be below {numbers.threshold(criterion.threshold)}"
             f"): {ahead}. Beside the nearest of them, {PLACEBOS[nearest]}: in free running "
-            f"{show(of[nearest]['delta_nll_rollout_difference'])} nats a frame, and sampled rollouts are "
-            f"{show(of[nearest]['frechet_latents_times'])} times as far from real stretches (Fréchet). {self._read()}",
+            f"{show(of[nearest]['delta_nll_rollout_difference'])} nats a frame, and {some.counted} are "
+            f"{show(of[nearest]['frechet_latents_times'])} times as far from real stretches (Fréchet). Lower is better "
+            f"in all of these.{some.fewer} {self._read()}",
             would_change="Archetypes to start from (the experiment archetypes before it), another number of prototypes "
             "(model.memory.prototypes) or another role (experiments.memories).",
         )

@@ -2,6 +2,7 @@
 
 import torch
 
+from audio_engram import numbers
 from audio_engram.config import Config
 from audio_engram.decision import Criterion, Finding, decisive
 from audio_engram.errors import UsageError
@@ -116,10 +117,11 @@ def _judge(tried: _Tried, loss: Measurement, start: _Tried, control: _Tried | No
         measured=measured,
         verdict=criterion.judge(measured),
         cause=criterion.cause(measured),
-        words=f"{tried.regime.words}: at step {tried.same.steps} of rollouts that draw every increment these are "
-        f"{show(tried.last)} times as long as the true ones ({', '.join(beside)}; "
-        f"{show(tried.ratios['mean'][-1])} where rollouts take means). On true contexts its NLL is {show(loss)} nats a "
-        f"frame above that of teacher forcing, of which {tolerance:.3g} count as no loss.",
+        words=f"{tried.regime.words}: at step {tried.same.steps} of {numbers.plural(tried.last.n_frames, 'rollout')} "
+        f"that draw every increment these are {show(tried.last)} times as long as the true ones (1 is right; "
+        f"{numbers.threshold(LONG.threshold)} to {numbers.threshold(SHORT.threshold)} passes; {', '.join(beside)}; "
+        f"{show(tried.ratios['mean'][-1])} where rollouts take means). On true contexts its NLL less that of teacher "
+        f"forcing is {show(loss)} nats a frame (lower is better; {cheap.bar}, since so much is luck).",
         would_change="Longer unrolled training (experiments.unroll_epochs), more weight on true contexts "
         "(train.teacher_weight), or another estimator (experiments.sampling_regimes).",
     )

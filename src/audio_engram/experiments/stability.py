@@ -5,12 +5,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audio_engram import numbers
 from audio_engram.decision import ANSWERS, Criterion, Finding, decisive
 from audio_engram.experiments.decoded import ORIGINAL, Decoded, can_be_heard
 from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import cell
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stays_whole, stretches
+from audio_engram.experiments.stretches import (
+    figures,
+    followed,
+    horizons,
+    judged_end,
+    lived,
+    not_whole,
+    stays_whole,
+    stretches,
+)
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
@@ -164,13 +174,24 @@ def _judge(judged: list[_Judged], measured: list[Measurement]) -> Finding:
         measured=decided,
         verdict=criterion.judge(decided),
         cause=criterion.cause(decided),
-        words=f"{best.regime.words}: in the stretch before {seconds:.0f} s sampled rollouts are "
+        words=f"{best.regime.words}: in the stretch before {seconds:.0f} s {best.some.counted} are "
         f"{show(best.one('frechet_latents_ratio'))} times as far from real stretches as these from one another "
-        f"(Fréchet), their increments {show(best.one('magnitude_p50_ratio'))} times as long; "
-        f"{show(best.one('survival', step=step))} have not diverged; the teacher-forced excess is "
-        f"{show(best.one('delta_nll_excess'))} nats a frame.{_voiced(measured, best.regime.name)}{_anchors(measured)}",
+        f"(Fréchet; lower is nearer; {CRITERION.bar}), their increments "
+        f"{show(best.one('magnitude_p50_ratio'))} times as long ({numbers.threshold(LONG.threshold)} to "
+        f"{numbers.threshold(SHORT.threshold)} passes); "
+        f"{show(best.one('survival', step=step))} have not diverged.{best.some.fewer}"
+        f"{not_whole(best.one('finite_share'))} {_likelihood(best)}"
+        f"{_voiced(measured, best.regime.name)}{_anchors(measured)}",
         would_change="Another training regime (experiments.regimes), a longer context or more speech.",
     )
+
+
+def _likelihood(best: _Judged) -> str:
+    """What the training knows on true contexts, and how much of what could be known that is."""
+    told = f"Its teacher-forced excess is {show(best.one('delta_nll_excess'))} nats a frame (lower is better)"
+    share = [m for m in best.measurements if m.metric == "excess_share"]
+    beside = [f", {show(m)} times that of the best training on true contexts ({LIKELY.bar})" for m in share]
+    return f"{told}{''.join(beside)}."
 
 
 def _voiced(measured: list[Measurement], name: str) -> str:
@@ -178,13 +199,15 @@ def _voiced(measured: list[Measurement], name: str) -> str:
     shares = {m.model: m for m in measured if m.metric == "speech_share" and m.value is not None}
     if name not in shares or ORIGINAL not in shares:
         return ""
-    return f" Decoded, {show(shares[name])} of their time is speech (recordings: {show(shares[ORIGINAL])})."
+    return (
+        f" Of {numbers.plural(shares[name].n_frames, 'rollout')} that were decoded {show(shares[name])} of the time is "
+        f"speech (recordings: {show(shares[ORIGINAL])})."
+    )
 
 
 def _anchors(measured: list[Measurement]) -> str:
     """What the distance says of frames that are no rollout at all: how much it asks for on these latents."""
     of = {m.model: m for m in measured if m.metric == CRITERION.metric}
-    told = [
-        f"{name} {show(of[name])}" for name in ("shuffled frames", "Gaussian frames", "teacher-forced") if name in of
-    ]
+    named = {"shuffled frames": "", "Gaussian frames": "", "teacher-forced": " draws"}
+    told = [f"{name}{what} {show(of[name])}" for name, what in named.items() if name in of]
     return f" By the same distance: {'; '.join(told)}." if told else ""

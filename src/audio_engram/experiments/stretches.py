@@ -75,6 +75,11 @@ def stays_whole(criterion: Criterion, finite: Measurement) -> list[tuple[Criteri
     return [(wanted, finite.model_copy(update={"low": 0.0, "high": finite.value}))]
 
 
+def not_whole(finite: Measurement) -> str:
+    """How many rollouts stay finite, in a sentence where not all do."""
+    return "" if finite.value == 1.0 else f" Only {finite.value:.1%} of them stay finite to the end, and all must."
+
+
 def unbroken(finite: Int[Tensor, " B"], steps: int, bootstrap: SpeakerBootstrap) -> dict[str, Interval]:
     """Of rollouts that stay finite for so many steps: the share that does to the end, and the first step that is not
     (0: none)."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from audio_engram import numbers
 from audio_engram.controls import gaussian_frames, shuffled_frames, slow_but_correct, stationary
 from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
@@ -59,6 +60,19 @@ class Trajectories:
     def real_traits(self) -> Traits:
         """What the real stretches are held by."""
         return self.manifold.traits(self.real)
+
+    @property
+    def counted(self) -> str:
+        """`24 sampled rollouts`."""
+        return numbers.plural(len(self.context), "sampled rollout")
+
+    @property
+    def fewer(self) -> str:
+        """How many were asked for, in a sentence where there are fewer: no more utterances are long enough."""
+        asked = self.run.config.experiments.trajectories
+        seconds = (self.context.shape[1] + self.real.shape[1]) / self.run.codec.frame_rate
+        told = f" {asked} were asked for, but no more held-out utterances last {seconds:.1f} s."
+        return told if len(self.context) < asked else ""
 
     def sampled(
         self, model: Forward, steps: int, name: str, corrector: Corrector | None = None

@@ -18,7 +18,16 @@ from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.experiments.outcome import Outcome, show
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stays_whole, stretches
+from audio_engram.experiments.stretches import (
+    figures,
+    followed,
+    horizons,
+    judged_end,
+    lived,
+    not_whole,
+    stays_whole,
+    stretches,
+)
 from audio_engram.experiments.trajectories import (
     BATCH,
     PIECE,
@@ -214,14 +223,16 @@ def _judge(some: Trajectories, measured: list[Measurement]) -> Finding:
         measured=decided,
         verdict=criterion.judge(decided),
         cause=criterion.cause(decided),
-        words=f"In the stretch before {end / some.run.codec.frame_rate:.0f} s two stages are {show(judged)} times as "
-        f"far from real stretches as one (Fréchet; {told('frechet_increments_times', DIFFERENCE, end)} in increments): "
-        f"{told(ratio, TWO, end)} and {told(ratio, ONE, end)} times as far as real ones; "
-        f"{told('survival', TWO, end)} and {told('survival', ONE, end)} have not diverged. Once all directions are "
-        f"known the second stage tells R² {told('magnitude_r2', TWO)} of log magnitude, one model from the frames "
-        f"before {told('magnitude_r2', ONE)}; with true directions it is "
-        f"{told(ratio, TRUE_DIRECTIONS, some.real.shape[1])} times as far as real stretches. In "
-        f"likelihood two stages are {told('delta_nll_difference', DIFFERENCE)} nats a frame from one.",
+        words=f"In the stretch before {end / some.run.codec.frame_rate:.0f} s {some.counted} of two stages are "
+        f"{show(judged)} times as far from real stretches as those of one model (Fréchet; lower is nearer; "
+        f"{CRITERION.bar}; {told('frechet_increments_times', DIFFERENCE, end)} in increments): "
+        f"{told(ratio, TWO, end)} and {told(ratio, ONE, end)} times as far as real ones from one another; "
+        f"{told('survival', TWO, end)} and {told('survival', ONE, end)} have not diverged.{some.fewer}"
+        f"{not_whole(finite)} Once all directions are known the second stage tells R² {told('magnitude_r2', TWO)} of "
+        f"log magnitude (higher is better), one model from the frames before {told('magnitude_r2', ONE)}; on true "
+        f"directions its stretches are {told(ratio, TRUE_DIRECTIONS, some.real.shape[1])} times as far as real ones. "
+        f"The NLL of two stages less that of one is {told('delta_nll_difference', DIFFERENCE)} nats a frame (lower is "
+        "better).",
         would_change="A direction model that knows where it is (position as well as direction), a longer context, or "
         "more speech.",
     )
