@@ -292,6 +292,19 @@ def test_a_caption_without_a_question(tmp_path):
     assert caption.startswith("Of the future. Corpus: voices; model ")
 
 
+def test_captions_say_the_codec_where_the_rows_do_not(tmp_path):
+    folder = write_run(tmp_path / "a")
+    records = json.loads((folder / "measurements.json").read_text())
+    size = [r for r in records if r["experiment"] == "magnitude"]
+    rest = [r | {"codec": "other 25 Hz"} for r in size]
+    told = [r | {"experiment": "smoothing", "metric": "innovation_cosine", "data": "real"} for r in (size[0], rest[0])]
+    (folder / "measurements.json").write_text(json.dumps([*(r | {"codec": "lyra"} for r in size), *rest, *told]))
+    of_codecs = captions(latex_tables([folder], ["magnitude"]))[1:]
+    assert [re.search("codec: (.*?);", one)[1] for one in of_codecs] == ["lyra", "other 25 Hz"]
+    (side_by_side,) = captions(latex_tables([folder], ["smoothing"]))
+    assert "codec:" not in side_by_side
+
+
 def test_what_is_the_same_in_all_rows_is_said_once(run):
     for table in latex_tables([run], everything=True).split(r"\begin{table}")[1:]:
         heading = tabulars(table)[0][0].removesuffix(r" \\")
