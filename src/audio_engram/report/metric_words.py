@@ -31,7 +31,9 @@ METRICS = {
         "Negative log-likelihood minus that of the increment baseline; negative is better.",
     ),
     "delta_nll_median": Metric("ΔNLL, median", "nats/frame", "Median over frames: single frames cannot move it."),
-    "delta_nll_trimmed": Metric("ΔNLL, 5 % trimmed", "nats/frame", "Mean without the outer 5 % of frames."),
+    "delta_nll_trimmed": Metric(
+        "ΔNLL, 5 % trimmed", "nats/frame", "Mean without the lowest and the highest 5 % of frames."
+    ),
     "delta_nll_excess": Metric(
         "ΔNLL excess", "nats/frame", "NLL minus that of the best trivial baseline; the verdict rests on it."
     ),
@@ -54,7 +56,7 @@ METRICS = {
         "innovation cosine", "", "Predicted against true increment, both after the AR(1) part is removed."
     ),
     "state_r2": Metric("next-state R²", "", "Share of the variance of the next state that is explained."),
-    "increment_r2": Metric("increment R²", "", "Share of the variance of the increment that is explained."),
+    "increment_r2": Metric("increment R²", "", "Share of the squares of the increment that is explained."),
     "magnitude_r2": Metric("log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."),
     "magnitude_r2_of_mean": Metric(
         "log-magnitude R², norm of the mean",
@@ -62,7 +64,9 @@ METRICS = {
         "R² of log m by the norm of the predicted mean; a shrunken mean makes it negative by construction.",
     ),
     "magnitude_ratio": Metric("magnitude ratio", "", "Predicted magnitude over true magnitude; 1 is right."),
-    "state_error": Metric("state error", "", "Distance of the rolled-out state to the true one."),
+    "state_error": Metric(
+        "state error", "", "Distance of the rolled-out state to the true one, in standardised latents."
+    ),
     "state_error_vs_still": Metric(
         "state error / standing still", "", "Below 1: closer to the truth than not moving at all."
     ),
@@ -101,7 +105,9 @@ METRICS = {
     "corrector_broken_step": Metric(
         "broken at step", "", "The first step at which it did so; 0 where it never did.", whole=True
     ),
-    "first_nonfinite_step": Metric("first non-finite step", "steps", "Where a rollout left the finite numbers."),
+    "first_nonfinite_step": Metric(
+        "first non-finite step", "steps", "Where a rollout left the finite numbers; 0: nowhere."
+    ),
     "recovery": Metric("recovery", "", "Share of the gap that one true frame closes."),
     "dynamics_per_second": Metric(
         "dynamics a second", "nats/s", "ΔNLL that only the order of the frames carries, in a second of audio."
