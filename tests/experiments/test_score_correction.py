@@ -116,7 +116,7 @@ def test_the_true_score_mends_a_model_that_is_wrong(run):
     plain = records.one(metric="state_error", model=NONE)
     # Value, direction and bar of either condition, and how many rollouts that is.
     for said in (
-        f"after 8 s {times.n_frames} sampled rollouts are {show(times)} times as far from real stretches with it as",
+        f"after 8 s the {times.n_frames} sampled rollouts are {show(times)} times as far from real stretches with it",
         "(Fréchet; lower is nearer to speech; below 1 passes)",
         f"is {show(plain)} without it and changes by {show(state)} with it (lower is nearer to the truth; ",
         f"below {numbers.threshold(-0.01 * plain.value)} passes).",

@@ -110,7 +110,7 @@ def test_what_drifts_or_freezes_is_far_from_real(noise, drift, scale):
 
 def test_fewer_rollouts_than_asked_for_are_told(noise):
     n = len(noise.context)
-    assert noise.counted == f"{n} sampled rollouts"
+    assert noise.counted == f"the {n} sampled rollouts"
     length = (noise.context.shape[1] + noise.real.shape[1]) / 12.5
     assert noise.fewer == f" 64 were asked for, but no more held-out utterances last {length:.1f} s."
     settings = noise.run.config.experiments.model_copy(update={"trajectories": n})
@@ -182,7 +182,7 @@ class Told(_Judged):
     conditions = ()
     measurements = ()
     some = SimpleNamespace(
-        run=SimpleNamespace(codec=SimpleNamespace(frame_rate=12.5)), counted="24 sampled rollouts", fewer=""
+        run=SimpleNamespace(codec=SimpleNamespace(frame_rate=12.5)), counted="the 24 sampled rollouts", fewer=""
     )
 
     def __init__(self, name, distance, share):

@@ -63,8 +63,8 @@ class Trajectories:
 
     @property
     def counted(self) -> str:
-        """`24 sampled rollouts`."""
-        return numbers.plural(len(self.context), "sampled rollout")
+        """`the 24 sampled rollouts`."""
+        return f"the {numbers.plural(len(self.context), 'sampled rollout')}"
 
     @property
     def fewer(self) -> str:

@@ -123,7 +123,7 @@ def anchors(records: Measurements) -> list[Table]:
     one_row = [r.model_copy(update={"model": "real"}) if r.model == "original" else r for r in others]
     caption = (
         "What the same figures are of stretches that are no rollout: recordings, draws from true contexts (one step "
-        "each), and true frames well and ill-treated. Recordings survive as far as they last."
+        "each), and true frames well and ill-treated. Recordings may be too short for the last horizon of survival."
     )
     return by_model(one_row, COLUMNS[2:], caption, "stretches")
 
