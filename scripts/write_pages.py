@@ -62,7 +62,7 @@ class Group(NamedTuple):
 GROUPS = (
     Group(
         "Prediction on true contexts",
-        "predictability magnitude factorisation injection representation smoothing stability sampling two_stage",
+        "predictability magnitude factorisation injection representation smoothing stability sampling memory two_stage",
         "[Method](method.md)",
         (
             *("delta_nll", "delta_nll_median", "delta_nll_trimmed", "delta_nll_excess", "excess_dynamics"),
@@ -73,7 +73,7 @@ GROUPS = (
     ),
     Group(
         "Rollouts beside the one true future",
-        "factorisation injection representation stability sampling correction",
+        "factorisation injection representation stability sampling memory correction two_stage",
         "[Method](method.md)",
         (
             *("magnitude_ratio", "state_error", "state_error_vs_still", "state_error_vs_mean"),
