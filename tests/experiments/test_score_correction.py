@@ -120,7 +120,7 @@ def test_the_true_score_mends_a_model_that_is_wrong(run):
         "(Fréchet; lower is nearer to speech; below 1 passes)",
         f"is {show(plain)} without it and changes by {show(state)} with it (lower is nearer to the truth; ",
         f"below {numbers.threshold(-0.01 * plain.value)} passes).",
-        " 64 were asked for, but no more held-out utterances last ",
+        " 64 rollouts were asked for, but no more held-out utterances last ",
     ):
         assert said in finding.words
     # Of sampled rollouts the state error falls too: they are three times too wide.

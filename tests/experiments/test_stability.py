@@ -112,7 +112,7 @@ def test_fewer_rollouts_than_asked_for_are_told(noise):
     n = len(noise.context)
     assert noise.counted == f"the {n} sampled rollouts"
     length = (noise.context.shape[1] + noise.real.shape[1]) / 12.5
-    assert noise.fewer == f" 64 were asked for, but no more held-out utterances last {length:.1f} s."
+    assert noise.fewer == f" 64 rollouts were asked for, but no more held-out utterances last {length:.1f} s."
     settings = noise.run.config.experiments.model_copy(update={"trajectories": n})
     as_many = replace(noise, run=run_like(noise.run, settings))
     assert as_many.fewer == ""
@@ -162,7 +162,7 @@ def test_the_experiment_tells_everything_and_judges_the_nearest(tmp_path):
     name = next(r.name for r in REGIMES.values() if finding.words.startswith(f"{r.words}: in the stretch before 10 s"))
     of = {r.metric: r for r in records.select(model=name) if r.step in (1, steps[-1])}
     some = find_trajectories(run)
-    asked = " 64 were asked for, but no more held-out utterances last 5.3 s." if len(some.context) < 64 else ""
+    asked = " 64 rollouts were asked for, but no more held-out utterances last 5.3 s." if len(some.context) < 64 else ""
     for said in (
         f"{len(some.context)} sampled rollouts are {show(of['frechet_latents_ratio'])} times as far from real",
         "(Fréchet; lower is nearer; below 1.5 passes)",

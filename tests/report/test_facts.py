@@ -23,6 +23,20 @@ def test_utterances_without_a_latent_are_counted(n: int | None, said: str | None
     assert dict(corpus_facts(Provenance.model_validate(facts))).get(SHORT) == said
 
 
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ({"synthetic": True, "name": "world:ar"}, "synthetic"),
+        ({"synthetic": False, "name": "librispeech"}, "recorded"),
+        ({"synthetic": False, "name": "latents:mine"}, "latents without recordings"),
+    ],
+)
+def test_latents_alone_are_not_called_recorded(changed: dict[str, object], kind: str) -> None:
+    facts = provenance()
+    facts["corpus"] |= changed
+    assert dict(corpus_facts(Provenance.model_validate(facts)))["Kind"] == kind
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_hypotheses_are_scored_by_recordings_only(tmp_path: Path, synthetic: bool) -> None:
     write_run(tmp_path)

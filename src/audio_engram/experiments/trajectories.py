@@ -71,7 +71,7 @@ class Trajectories:
         """How many were asked for, in a sentence where there are fewer: no more utterances are long enough."""
         asked = self.run.config.experiments.trajectories
         seconds = (self.context.shape[1] + self.real.shape[1]) / self.run.codec.frame_rate
-        told = f" {asked} were asked for, but no more held-out utterances last {seconds:.1f} s."
+        told = f" {asked} rollouts were asked for, but no more held-out utterances last {seconds:.1f} s."
         return told if len(self.context) < asked else ""
 
     def sampled(

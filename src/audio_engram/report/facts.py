@@ -2,7 +2,7 @@
 
 from audio_engram import numbers
 from audio_engram.measurements import Measurements
-from audio_engram.report.folder import CodecFacts, Provenance, as_dict
+from audio_engram.report.folder import CodecFacts, CorpusFacts, Provenance, as_dict
 from audio_engram.report.tables import Table
 
 Facts = list[tuple[str, str]]
@@ -59,12 +59,18 @@ def corpus_facts(provenance: Provenance) -> Facts:
     shared = [("Splits", corpus.shared_between_splits)]
     return [
         ("Name", corpus.name),
-        ("Kind", "synthetic" if corpus.synthetic else "recorded"),
+        ("Kind", _kind(corpus)),
         ("Length", numbers.duration(corpus.seconds)),
         ("Silent frames left out", numbers.count(corpus.silent_frames)),
         *(short if corpus.without_latent else []),
         *(shared if corpus.shared_between_splits else []),
     ]
+
+
+def _kind(corpus: CorpusFacts) -> str:
+    if corpus.synthetic:
+        return "synthetic"
+    return "latents without recordings" if corpus.name.startswith("latents:") else "recorded"
 
 
 def provenance_tables(provenance: Provenance) -> list[Table]:

@@ -132,12 +132,18 @@ def _priors(decision: Decision, scored: bool) -> Table | None:
     """Hypotheses with their outcomes and scores, or why they have none."""
     said = {True: "true", False: "false", None: "open"}
     rows = tuple(
-        (p.hypothesis, f"{p.probability:.2f}")
-        + ((p.why or said[p.outcome], "–" if p.brier is None else f"{p.brier:.3f}") if scored else ())
+        (
+            p.hypothesis,
+            *([p.why or said[p.outcome]] if scored else []),
+            f"{p.probability:.2f}",
+            *(["–" if p.brier is None else f"{p.brier:.3f}"] if scored else []),
+        )
         for p in decision.priors
     )
-    columns = ("hypothesis", "probability", *(("outcome", "Brier score") if scored else ()))
-    return Table("Hypotheses with the probability given beforehand.", columns, rows) if rows else None
+    columns = ("hypothesis", "outcome", "probability", "Brier score") if scored else ("hypothesis", "probability")
+    # The outcome is text: it stands to the left and may run over several lines.
+    heads = 2 if scored else 1
+    return Table("Hypotheses with the probability given beforehand.", columns, rows, heads) if rows else None
 
 
 def _groups(run: RunFolder) -> list[tuple[str, list[dict[str, Any]]]]:
