@@ -16,6 +16,7 @@ from html_reading import Elements
 from audio_engram.errors import DataError, UsageError
 from audio_engram.measurements import Measurements
 from audio_engram.report import write_report
+from audio_engram.report.words import MANIFOLD, METRICS
 
 
 def test_it_opens_with_the_decision_and_the_warnings(page: str) -> None:
@@ -44,6 +45,15 @@ def test_every_finding_has_verdict_value_criterion_and_what_would_change_it(page
     assert "About three times as many speakers." in text
     assert "An AR(2) baseline that reaches" not in text  # a pass stands
     assert "0.0644 [0.0344, 0.0944]" in text  # the ceiling
+
+
+def test_every_metric_that_has_words_is_explained(page: str) -> None:
+    start = page.index("<summary>The metrics</summary>")
+    text = Elements(page[start : page.index("</details>", start)]).text
+    # Without a meaning of its own a label says all.
+    for one in (METRICS | MANIFOLD).values():
+        assert not one.meaning or one.label in text, one.label
+    assert "Rollouts that stopped moving." in text
 
 
 def test_no_measurement_is_left_out(page: str) -> None:

@@ -83,7 +83,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "audio": audio,
         "played": _played(run.clips),
         "glossary": words.GLOSSARY,
-        "metrics": [m for m in words.METRICS.values() if m.meaning],
+        "metrics": [m for m in (words.METRICS | words.MANIFOLD).values() if m.meaning],
         "download": _download(run.measurements),
         "everything": tables.all_records(run.measurements),
         "run_facts": run_facts(run.provenance),
