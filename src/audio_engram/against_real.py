@@ -101,8 +101,10 @@ class Halves:
         return distance(first, second).view(len(self.kept), -1)
 
     def bias(self, values: Float[Tensor, " G1"]) -> float:
-        """By how much a figure of all groups is too high for want of data, as far as that goes with 1/n: the jackknife's
-        estimate from the figure without each (Quenouille 1956; Efron & Tibshirani 1993, section 10.5)."""
+        """By how much a figure of all groups is too high for want of data, as far as that goes with 1/n.
+
+        The jackknife's estimate from the figure without each (Quenouille 1956; Efron & Tibshirani 1993, section 10.5).
+        """
         return (self.n_groups - 1) * float(values[1:].mean() - values[0])
 
     def interval(self, values: Float[Tensor, " G1"], log: bool = False) -> Interval:

@@ -66,8 +66,8 @@ OTHER_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """What experiments change of the settings: for the sake of time, because a world has no more, or to make an answer
 known. `sampling` gives no weight to true contexts while it trains on drawn ones; the prototypes of `memory` stay where
-they start; `correction` corrects a model that stays where it starts, which is diagonal AR(1), and on `ar` draws more widely than
-frames lie; with one component the `mdn` of `stability` draws dimensions that do not go together."""
+they start; `correction` corrects a model that stays where it starts, which is diagonal AR(1), and on `ar` draws more
+widely than frames lie; with one component the `mdn` of `stability` draws dimensions that do not go together."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ _ASKED: dict[str, tuple[tuple[str, bool, str], ...]] = {
         (
             "ar",
             False,
-            "The model stays at diagonal AR(1) and draws too widely: a denoiser knows how far out frames lie, and given "
-            "the frame before it knows the turn.",
+            "The model stays at diagonal AR(1) and draws too widely: a denoiser knows how far out frames lie, and "
+            "given the frame before it knows the turn.",
         ),
         ("noise", True, "The model stays at diagonal AR(1), which is the process itself."),
         ("correlated", True, "The model stays at diagonal AR(1), whose mean is right: no state error to take off."),
