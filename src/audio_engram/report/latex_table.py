@@ -151,7 +151,7 @@ def _protected(cells: Iterable[str]) -> str:
 
 def _width(table: Table, stacked: bool) -> float:
     """In characters."""
-    widths = [[max(map(len, cell)) for cell in _titles(table)]]
+    widths = [[float(max(map(len, cell))) for cell in _titles(table)]]
     widths += [[*map(_room, _lines(row, table.heads, stacked))] for row in table.rows]
     return sum(max(column) + 2.0 for column in zip(*widths, strict=True))
 

@@ -8,7 +8,7 @@ MANIFOLD = {
     "frechet_latents_ratio": Metric(
         "Fréchet distance",
         "times real",
-        "Of windows of frames to real ones of other speakers, with the bias of real ones, over that of these; 1 is real.",
+        "Of windows of frames to real ones of other speakers, with their bias, over that of real ones; 1 is real.",
     ),
     "frechet_increments_ratio": Metric(
         "Fréchet distance, increments", "times real", "The same of windows of increments."
