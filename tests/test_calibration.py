@@ -36,6 +36,10 @@ def test_wilson_is_scipys(passes, n):
     assert wilson(passes, n) == pytest.approx((found.low, found.high))
 
 
+def test_ends_that_nothing_lies_beyond_are_exact():
+    assert all(wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0 for n in range(1, 100))
+
+
 def test_what_should_pass_is_asked_less_often():
     null, found = (Row("structure", "noise", null) for null in (True, False))
     assert [null.seeds(n) for n in (1, 2, 9, 200)] == [1, 1, 3, 50]  # of four null worlds

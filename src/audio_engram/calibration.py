@@ -215,4 +215,4 @@ def wilson(passes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     z = float(norm.ppf(0.5 + level / 2))
     centre = (passes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * sqrt(passes * (n - passes) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return centre - half if passes else 0.0, centre + half if passes < n else 1.0  # not 1e-17 by rounding
