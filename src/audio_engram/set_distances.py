@@ -139,19 +139,14 @@ def frechet_times(one: tuple[Points, Points], other: tuple[Points, Points], halv
     The ratio of two generated sets' `frechet_figure` ratios, each with its own real windows (those that are finite
     beside it), and the jackknife over speakers of that ratio, so that what both have in common cancels.
     """
-    ratios = [_ratios(Frechet(*windows, halves.n_groups), halves) for windows in (one, other)]
+    both = [_both_ways(Frechet(*windows, halves.n_groups), halves) for windows in (one, other)]
+    ratios = [_over_real(generated, each.mean(1), halves) for generated, each in both]
     return halves.interval(ratios[0] / ratios[1], log=True)
 
 
-def _ratios(distance: Distance, halves: Halves) -> Float[Tensor, " G1"]:
-    """Generated over real, both with the bias of real sets, of all groups and then without each."""
-    generated, each = _both_ways(distance, halves)
-    return _as_biased(generated, each.mean(1), halves) / each.mean(1)
-
-
-def _as_biased(generated: Float[Tensor, " G1"], real: Float[Tensor, " G1"], halves: Halves) -> Float[Tensor, " G1"]:
-    """Distances of generated sets with the bias that distances of real ones have."""
-    return generated - halves.bias(generated) + halves.bias(real)
+def _over_real(generated: Float[Tensor, " G1"], real: Float[Tensor, " G1"], halves: Halves) -> Float[Tensor, " G1"]:
+    """Distances of generated sets over those of real ones, both with the bias of real ones."""
+    return (generated - halves.bias(generated) + halves.bias(real)) / real
 
 
 def mmd_figure(windows: tuple[Points, Points], halves: Halves, bandwidth: float) -> Figure:
@@ -180,6 +175,6 @@ def _of_halves(distance: Distance, halves: Halves) -> Figure:
     return Figure(
         generated=halves.interval(generated, log=True),
         real=halves.interval(real, log=True),
-        ratio=halves.interval(_as_biased(generated, real, halves) / real, log=True),
+        ratio=halves.interval(_over_real(generated, real, halves), log=True),
         halves=halves.spread(each[0] / real[0]),
     )

@@ -1,9 +1,8 @@
 """One question per file; every experiment takes a run and gives back measurements and findings."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
-from audio_engram.errors import UsageError
+from audio_engram.errors import UsageError, did_you_mean
 from audio_engram.experiments.archetypes import archetypes
 from audio_engram.experiments.correction import correction
 from audio_engram.experiments.factorisation import factorisation
@@ -71,6 +70,5 @@ def check_names(names: tuple[str, ...]) -> None:
         if name in (TREE, ALL):
             raise UsageError(f"experiments: {name} stands for others: name it alone")
         if name not in EXPERIMENTS:
-            near = get_close_matches(name, EXPERIMENTS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(EXPERIMENTS)}"
+            hint = did_you_mean(name, EXPERIMENTS, f"use {', '.join(EXPERIMENTS)}")
             raise UsageError(f"experiments: {name}: no such experiment: {hint}")

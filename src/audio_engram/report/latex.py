@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from audio_engram import __version__, numbers
 from audio_engram.decision import Finding
-from audio_engram.errors import UsageError
+from audio_engram.errors import UsageError, did_you_mean
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
 from audio_engram.report.compared import COMPARED
@@ -69,8 +68,7 @@ def _chosen(run: RunFolder, wanted: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys([*there, *words.EXPERIMENTS]))
     for name in wanted:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(there)}"
+            hint = did_you_mean(name, known, f"use {', '.join(there)}")
             raise UsageError(f"experiments: {name}: no such experiment: {hint}")
         if name not in there:
             raise UsageError(f"experiments: {run.path} has no {name}: it has {', '.join(there)}")
@@ -84,8 +82,7 @@ def _measured(run: RunFolder, experiments: Sequence[str]) -> list[Measurement]:
 def _check_metric(records: Sequence[Measurement], metric: str) -> None:
     known = sorted({r.metric for r in records})
     if metric not in known:
-        near = get_close_matches(metric, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        hint = did_you_mean(metric, known, f"known are {', '.join(known)}")
         raise UsageError(f"tables: not measured: {metric}: {hint}")
 
 

@@ -19,10 +19,6 @@ BESIDE = {
     "Gaussian frames": Style("ink", "D", "none", filled=False),
 }
 """Anchors that stand in the panels; all of them stand in the table."""
-ORDER = (
-    *("real", "original", "codec round trip", "real halves", "teacher-forced", "shuffled frames", "Gaussian frames"),
-    *("half magnitude", "standing still"),
-)
 OTHERS = tuple(
     Style(role, marker, dash)
     for dash in ("solid", "dashed", "dotted")
@@ -129,4 +125,5 @@ def anchors(records: Measurements) -> list[Table]:
 
 
 def _place(model: str) -> int:
-    return ORDER.index(model) if model in ORDER else len(ORDER)
+    order = list(words.ANCHORS)
+    return order.index(model) if model in order else len(order)
