@@ -18,7 +18,6 @@ from audio_engram.archetypes import (
     unit_means,
 )
 from audio_engram.data.windows import Windows
-from audio_engram.membership import fit_classifier, predict
 from toys import ar_frames
 
 
@@ -112,30 +111,6 @@ def test_entropy_of_sizes_is_one_where_they_are_alike():
     assert size_entropy(torch.arange(12) % 4, 4) == pytest.approx(1.0)
     assert size_entropy(torch.tensor([0, 0, 0, 1]), 4) == pytest.approx((0.75 * log(4 / 3) + 0.25 * log(4)) / log(4))
     assert size_entropy(torch.zeros(5, dtype=torch.long), 4) == pytest.approx(0.0)
-
-
-def test_a_hidden_layer_learns_what_no_linear_rule_can():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(6000, 2, generator=generator)
-    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
-    train, validation, test = ((x[p], y[p]) for p in (slice(0, 4000), slice(4000, 5000), slice(5000, None)))
-    accuracy = {
-        hidden: float((predict(fit_classifier(train, validation, 2, hidden, 0), test[0]) == test[1]).double().mean())
-        for hidden in (True, False)
-    }
-    # Softmax regression on a balanced exclusive or: 0.5 with a standard error of 0.016; three-sided corners reach 0.75.
-    assert accuracy[True] > 0.95
-    assert accuracy[False] < 0.76
-
-
-def test_a_classifier_is_the_same_from_the_same_seed_and_leaves_the_global_stream_alone():
-    x, y = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 5
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    first, again, other = (fit_classifier((x, y), (x, y), 5, True, seed)(x) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_space_can_be_made_of_any_orthonormal_columns():

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.archetypes import (
@@ -28,7 +29,8 @@ from audio_engram.seeds import generator_for, seed_for
 from audio_engram.statistics import Interval
 
 SPLITS = ("train", "validation", "test")
-FEATURES = 128
+FEATURES = 64
+"""Principal components of the last frame, and as many of the increment that led to it."""
 
 
 class Directions:
@@ -51,20 +53,22 @@ class Directions:
         self.rows = {split: self.space.directions(part.delta) for split, part in self.parts.items()}
 
     def features(self, split: str) -> Tensor:
-        """Principal components of the contexts, each of unit variance in training; the same for every K."""
+        """What a classifier sees of the contexts: components of unit variance in training; the same for every K.
+
+        Of the frame and of the increment each by themselves: an increment is short beside the frames, so that among
+        components of whole contexts it is the last to be kept.
+        """
         return self.run.once(("archetypes", "features", self.kind, split), lambda: self._features(split))
 
     def _features(self, split: str) -> Tensor:
-        components, scale = self.run.once(("archetypes", "components"), self._components)
-        windows = self.run.windows(split, 1)
-        batches = windows.batches(self.parts[split].index, 2048)
-        return torch.cat([components.project(segment.context) for segment in batches]) / scale
+        components = self.run.once(("archetypes", "components"), self._components)
+        batches = self.run.windows(split, 1).batches(self.parts[split].index, 2048)
+        return torch.cat([_project(components, segment.context) for segment in batches])
 
-    def _components(self) -> tuple[Components, Tensor]:
+    def _components(self) -> list[Components]:
         windows = self.run.windows("train", 1)
         seed = seed_for(self.run.config.seed, "archetypes", "components") % 2**32
-        components = Components(windows.gather(windows.evenly(MOST)).context, seed, FEATURES)
-        return components, components.fitted.std(0).clamp(min=1e-6)
+        return [Components(part, seed, FEATURES) for part in _ends(windows.gather(windows.evenly(MOST)).context)]
 
     def places(self, split: str) -> Tensor:
         """Where the increments end in the flat array."""
@@ -147,3 +151,13 @@ class DirectionClusters:
     def _plain(self, value: float, split: str = "test") -> Interval:
         speaker = self.of.parts[split].speaker
         return Interval(value, None, None, len(speaker), len(speaker.unique()))
+
+
+def _ends(contexts: Float[Tensor, "B W D"]) -> list[Float[Tensor, "B 1 D"]]:
+    """The last frame of each context, and the increment that led to it; of contexts of one frame that alone."""
+    return [contexts[:, -1:], contexts[:, -2:].diff(dim=1)][: contexts.shape[1]]
+
+
+def _project(components: list[Components], contexts: Float[Tensor, "B W D"]) -> Float[Tensor, "B F"]:
+    parts = zip(components, _ends(contexts), strict=True)
+    return torch.cat([one.project(part) / one.fitted.std(0).clamp(min=1e-6) for one, part in parts], dim=1)

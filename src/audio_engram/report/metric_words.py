@@ -185,7 +185,9 @@ METRICS = {
     "cluster_entropy": Metric("entropy of sizes", "", "1 where all clusters are alike in size."),
     "empty_clusters": Metric("empty clusters", "", "Clusters that no direction falls into.", whole=True),
     "membership_accuracy": Metric(
-        "membership foretold", "share", "Clusters of the next increment that a network foretells from its context."
+        "membership foretold",
+        "share",
+        "Clusters of the next increment that a network foretells from the last frame and the increment to it.",
     ),
     "membership_linear": Metric("membership, linear", "share", "The same by softmax regression."),
     "membership_majority": Metric(
