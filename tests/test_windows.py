@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import audio_engram.data.windows as windows_module
 from audio_engram.data.windows import Windows
 from audio_engram.errors import DataError
 from toys import make_frames, same_segment, walk
@@ -154,6 +155,16 @@ def test_batches_keep_order_and_lose_nothing():
     assert torch.equal(torch.cat([p.context for p in parts]), whole.context)
     assert torch.equal(torch.cat([p.utterance for p in parts]), whole.utterance)
     assert same_segment(parts[0], windows.gather(order[:7]))
+
+
+def test_a_batch_of_no_stated_size_holds_so_many_numbers_or_one_segment(monkeypatch):
+    windows = Windows(make_frames([walk(30, D)], ["train"]), "train", 3, 2)
+    index = torch.arange(len(windows))
+    for numbers, rows in ((4 * 5 * D, 4), (5 * 5 * D - 1, 4), (1, 1)):
+        monkeypatch.setattr(windows_module, "NUMBERS", numbers)
+        parts = list(windows.batches(index))
+        assert {len(p.context) for p in parts[:-1]} == {rows}
+        assert torch.equal(torch.cat([p.future for p in parts]), windows.gather(index).future)
 
 
 @given(st.integers(1, 60))

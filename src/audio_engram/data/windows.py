@@ -11,6 +11,9 @@ from torch import Tensor
 from audio_engram.data.frames import Frames
 from audio_engram.errors import DataError
 
+NUMBERS = 2**22
+"""In a batch of no stated size, at the least one segment."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -99,12 +102,16 @@ class Windows:
             describe=partial(self._sums.without, future),
         )
 
-    def batches(self, index: Int[Tensor, " M"], batch_size: int, reuse: bool = False) -> Iterator[Segment]:
-        """The segments with these indices, in this order, some at a time.
+    def batches(
+        self, index: Int[Tensor, " M"], batch_size: int | None = None, reuse: bool = False
+    ) -> Iterator[Segment]:
+        """The segments with these indices, in this order, some at a time: without a size as many as hold 16 MB.
 
         With `reuse` all share one block of memory, so that each is valid only until the next is asked for: memory that
         is new to the process costs more to touch than a batch costs to copy.
         """
+        if batch_size is None:
+            batch_size = max(1, NUMBERS // ((self.context + self.steps) * self.frames.dim))
         rows = min(batch_size, len(index)) * (self.context + self.steps)
         block = self.frames.z.new_empty(rows, self.frames.dim) if reuse else None
         for part in index.split(batch_size):

@@ -83,7 +83,7 @@ class _Moments:
 
 def _moments(windows: Windows, fixed_last: float | None) -> _Moments:
     moments, count = _Moments(windows.frames.dim), 0
-    for segment in windows.batches(windows.with_valid_target(), 4096):
+    for segment in windows.batches(windows.with_valid_target()):
         last = segment.context[:, -1].double()
         y = segment.delta[:, -1].double()
         if fixed_last is not None:

@@ -117,7 +117,7 @@ def measure_direction_start(windows: Windows) -> Start:
     ar1 = fit_baseline("ar1", windows)
     follows = 1.0 + ar1.last
     index, cosines = windows.with_valid_target(), []
-    for segment in windows.batches(index[:: 1 + len(index) // 20_000], 4096):
+    for segment in windows.batches(index[:: 1 + len(index) // 20_000]):
         expected = follows * segment.context[:, -1]
         cosines.append(nn.functional.cosine_similarity(expected, segment.future[:, -1]))
     cosine = torch.cat(cosines).double().mean().clamp(0.01, 0.99)

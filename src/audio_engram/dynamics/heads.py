@@ -176,7 +176,7 @@ def measure_start(windows: Windows, ar1: Baseline, covariance: str = "diagonal")
     cosines, log_m, residual = [], [], Moments()
     tied = covariance == "semi-tied"
     index = windows.with_valid_target()
-    for segment in windows.batches(index[:: 1 + len(index) // 20_000], 4096):
+    for segment in windows.batches(index[:: 1 + len(index) // 20_000]):
         delta = segment.delta[:, -1]
         log_m.append(delta.norm(dim=1).log())
         expected = ar1(segment.context).mean

@@ -1,6 +1,5 @@
 """Is the magnitude of the next increment truly unpredictable?"""
 
-import torch
 from torch import Tensor
 
 from audio_engram.data.windows import Windows
@@ -70,9 +69,7 @@ def _squares(scores: Scores, predicted: Tensor, centre: float) -> tuple[Tensor, 
 
 
 def _training_mean(windows: Windows) -> float:
-    index = windows.with_valid_target()
-    parts = [segment.delta[:, -1].norm(dim=1).log() for segment in windows.batches(index, 8192)]
-    return float(torch.cat(parts).double().mean())
+    return float(windows.increments(windows.with_valid_target()).norm(dim=1).log().double().mean())
 
 
 def _judge(measured: list[Measurement]) -> Finding:

@@ -41,7 +41,7 @@ def mean_after(
 def baseline_nll(baseline: Baseline, windows: Windows, index: Tensor) -> Tensor:
     """-log p of every true increment of the segments under the increment marginal (M, S)."""
     parts = []
-    for segment in windows.batches(index, 1024):
+    for segment in windows.batches(index):
         m, s, d = segment.future.shape
         flat = baseline(segment.previous.reshape(m * s, 1, d)).log_prob(segment.delta.reshape(m * s, d))
         parts.append(-flat.view(m, s))
