@@ -7,8 +7,7 @@ from audio_engram.measurements import Measurements
 from audio_engram.report import clusters, compared, remedies, words
 from audio_engram.report.breakdowns import decomposition, magnitude, recovery
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
-from audio_engram.report.folder import Epoch
-from audio_engram.report.lines import Look, common_limits, epoch_records, line_panel
+from audio_engram.report.lines import Look, common_limits, line_panel
 from audio_engram.report.series import (
     BASELINES,
     MODES,
@@ -18,7 +17,6 @@ from audio_engram.report.series import (
     as_reference,
     curves,
     model_order,
-    style_of,
 )
 
 INDEPENDENT_COSINE = 0.707
@@ -145,24 +143,6 @@ def _modes(records: Measurements) -> list[Curve]:
         for mode, style in MODES.items()
         if len(found := records.select(mode=mode))
     ]
-
-
-def training(losses: Mapping[str, list[Epoch]]) -> list[Figure]:
-    """Training and validation loss of each model by epoch."""
-    panels: list[Drawn] = []
-    for index, model in enumerate(sorted(losses, key=model_order)):
-        style = style_of(model)._replace(marker="")
-        drawn = [
-            Curve(
-                "training",
-                style._replace(dash="dotted"),
-                epoch_records([(e.epoch, e.train) for e in losses[model]]),
-            ),
-            Curve("validation", style, epoch_records([(e.epoch, e.validation) for e in losses[model]])),
-        ]
-        look = Look("step", x_label="epoch")
-        panels.append((line_panel(words.model(model), f"training-{index}", drawn, look), []))
-    return figure("Loss by epoch, nats per frame: training dotted, validation solid.", panels)
 
 
 DRAWN: dict[str, Callable[[Measurements, str], list[Figure]]] = {

@@ -14,7 +14,7 @@ from audio_engram.data.publish import publish_text
 from audio_engram.decide import ARRAYS, SYNTHETIC
 from audio_engram.decision import Decision
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.report import figures, tables, words
+from audio_engram.report import tables, words
 from audio_engram.report.facts import (
     codec_facts,
     corpus_facts,
@@ -27,6 +27,7 @@ from audio_engram.report.gauge import gauge
 from audio_engram.report.sections import Section, sections
 from audio_engram.report.tables import Table
 from audio_engram.report.templating import asset, page
+from audio_engram.report.trainings import training
 
 
 def write_report(run: Path) -> Path:
@@ -63,7 +64,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
     script = asset("filter.js")
     found = sections(run.decision, run.measurements, run.archetypes)
     audio = _groups(run)
-    training = figures.training(run.training)
+    losses = training(run.training)
     unscored = _unscored(run)
     return {
         "script": script,
@@ -73,13 +74,13 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "corpus": run.provenance.corpus,
         "banners": run.decision.warnings,
         "summary": summary(run.provenance, run.measurements),
-        "contents": _contents(run.decision, found, bool(training), bool(audio)),
+        "contents": _contents(run.decision, found, bool(losses), bool(audio)),
         "used_verdicts": _used_verdicts(run.decision),
         "has_ceiling": any(f.ceiling for f in run.decision.findings),
         "priors": _priors(run.decision, scored=not unscored),
         "unscored": unscored,
         "sections": found,
-        "training": training,
+        "training": losses,
         "audio": audio,
         "played": _played(run.clips),
         "glossary": words.GLOSSARY,

@@ -42,7 +42,7 @@ MODELS = {
     "mdn_k32": "MDN, unrolled K = 32",
     "vmf_k32": "vMF, unrolled K = 32",
     "coupled": "vMF, κ(m), two log-normals",
-    "coupled_k16": "the same, unrolled K = 16",
+    "coupled_k16": "vMF, κ(m), unrolled K = 16",
     "increment": "increment marginal",
     "state": "state marginal",
     "ar1": "diagonal AR(1)",
@@ -55,6 +55,7 @@ MODELS = {
     "residual-memory": "residual memory",
     **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
     **{f"towards-mean-{strength}": f"towards the mean, {strength} a step" for strength in (0.1, 0.3)},
+    "vmf-without-memory": "vMF × log-normal, no memory",
     **{name: one.words for name, one in (REGIMES | MEMORIES).items()},
     **ANCHORS,
 }
