@@ -165,7 +165,9 @@ def test_advice_names_what_half_a_path_lacks(found, missing):
 def test_a_tree_that_was_not_asked_is_a_note():
     for decision in (decide([]), decide([representation("fail")])):
         assert decision.path == ()
-        assert decision.advice.startswith("The decision tree begins with")
+        assert decision.advice.endswith("which this run did not measure.")
+    assert decision.advice.startswith("No other representation of this frame rate that was tried")
+    assert decide([]).advice.startswith("The decision tree begins with")
     assert decide([]).headline == "No criterion was judged."
 
 
@@ -184,7 +186,7 @@ def representation(verdict):
 def test_without_predictability_the_headline_is_what_was_found(verdicts, said):
     several = [finding("smoothing", "cosine_gain", verdict) for verdict in verdicts]
     headline = decide([representation("fail"), *several]).headline
-    assert headline.startswith("No other representation tells twice as much")
+    assert headline.startswith("No other representation of this frame rate tells twice as much")
     assert headline.endswith(".")
     assert said in headline
 
@@ -231,6 +233,46 @@ def test_headlines():
     assert text.startswith("Nothing is predictable")
     assert "drift" in text
     assert "robust" in text
+
+
+def gap(model, label="one-step-catastrophic", low=-0.8, high=-0.3, reference=(-0.4, -0.1)):
+    """A share of the advantage kept, beside that of AR(1)."""
+    of = measured(low, high, model=model)
+    beside = {"label": label, "measured": of, "reference": reference and measured(*reference, model="ar1")}
+    return finding("injection", "advantage_kept", "fail", model=model).model_copy(update=beside)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([gap("mdn"), gap("vmf")], "loses as much as MDN and vMF × log-normal."),
+        ([gap("mdn"), gap("vmf", low=-2, high=-1)], "loses as much as MDN and less than vMF × log-normal."),
+        ([gap("mdn", "drift", 0.1, 0.3)], "loses more than MDN."),
+        ([gap("mdn", low=None, high=None)], ""),
+        ([gap("mdn", reference=None)], ""),
+        ([gap("mdn", reference=(None, None))], ""),
+        ([gap("mdn", "robust", 0.6, 0.7)], ""),
+    ],
+)
+def test_a_loss_stands_beside_that_of_regression_to_the_mean(gaps, said):
+    text = decide([predictability("pass"), *gaps]).headline
+    assert text.endswith(f"Regression to the mean alone (AR(1)) {said}" if said else ".")
+    assert ("AR(1)" in text) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("", "was not tested (--experiments sampling)"),
+        ("pass", "Training on drawn states keeps the magnitude at no loss."),
+        ("fail", "Training on drawn states does not keep the magnitude"),
+    ],
+)
+def test_no_remedy_is_advised_that_the_run_has_refuted_or_not_tried(verdict, said):
+    tried = [finding("sampling", "magnitude_ratio", verdict)] if verdict else []
+    advice = decide([predictability("pass"), stability("undecided", "frozen"), *tried]).advice
+    assert said in advice
+    assert "Train on" not in advice
 
 
 def test_a_headline_says_why_clusters_of_contexts_fail_where_archetypes_pass():

@@ -2,15 +2,17 @@
 
 from audio_engram import numbers
 from audio_engram.decision import ANSWERS, MIN_SPEAKERS, Answer, Finding
+from audio_engram.measurements import Measurement
 from audio_engram.spoken import spoken
-from audio_engram.tree import FIRST, SECOND, Step
+from audio_engram.tree import FIRST, SECOND, TREE, Step
 
 SPOKEN: dict[Answer, str] = {"yes": "Yes.", "no": "No.", "open": "Undecided."}
 ANSWERED: dict[str, dict[Answer, str]] = {
     "representation": {
         "yes": "Another representation tells more than twice as much in the order of its frames.",
-        "no": "No other representation tells twice as much in the order of its frames.",
-        "open": "Whether another representation tells twice as much in the order of its frames is undecided.",
+        "no": "No other representation of this frame rate tells twice as much in the order of its frames.",
+        "open": "Whether another representation of this frame rate tells twice as much in the order of its frames is "
+        "undecided.",
     },
     "smoothing": {
         "yes": "Smoothing can make directions more predictable at little cost to the sound.",
@@ -60,6 +62,7 @@ MOST_ANSWERS = 2  # in a headline
 NOT_ASKED = (
     "The decision tree begins with the experiments predictability and factorisation, which this run did not measure."
 )
+LOST = ("one-step-catastrophic", "recoverable drift", "drift")
 PREDICTABLE = {
     "pass": "The next increment is predictable beyond regression to the mean.",
     "fail": "Nothing is predictable here beyond regression to the mean.",
@@ -69,8 +72,7 @@ PREDICTABLE = {
 GAPS = {
     "robust": "Free-running models keep most of it.",
     "no advantage": "Models have no advantage to lose in a rollout.",
-    "one-step-catastrophic": "Free-running models lose it at the first step on their own states, as regression to the "
-    "mean alone would have it.",
+    "one-step-catastrophic": "Free-running models lose it at the first step on their own states.",
     "recoverable drift": "Free-running models drift, and one true frame brings them back.",
     "undecided": "Whether free-running models keep it is undecided.",
     "drift": "Free-running models drift, and one true frame does not bring them back.",
@@ -93,7 +95,7 @@ SAYS: dict[tuple[str, Answer], str] = {
     ("sampling", "yes"): "Train on drawn states: it keeps the magnitude.",
     ("sampling", "no"): "Training on drawn states does not keep the magnitude without a loss.",
     ("representation", "yes"): "Model another representation: the order of its frames tells more than twice as much.",
-    ("representation", "no"): "No other representation that was tried makes a twofold difference.",
+    ("representation", "no"): "No other representation of this frame rate that was tried makes a twofold difference.",
     ("speech", "yes"): "Sampled rollouts stay like speech for 20 s with this training: {}.",
     ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s at no loss of "
     "likelihood; nearest: {}.",
@@ -126,8 +128,27 @@ def headline(findings: list[Finding]) -> str:
     if not gaps:
         return first
     if len({f.label for f in gaps}) == 1:
-        return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
+        return " ".join([first, GAPS.get(gaps[0].label, gaps[0].label), *_beside_regression(gaps)])
     return f"{first} On their own states the models differ ({_labels(gaps)})."
+
+
+def _beside_regression(gaps: list[Finding]) -> list[str]:
+    """Whether AR(1) loses as much, as far as the intervals tell."""
+    found: dict[str, list[str]] = {}
+    for gap in gaps:
+        if gap.label in LOST and (how := _against(gap.measured, gap.reference)):
+            found.setdefault(how, []).append(spoken(gap.measured.model))
+    told = [f"{how} {' and '.join(models)}" for how, models in found.items()]
+    return [f"Regression to the mean alone (AR(1)) loses {' and '.join(told)}."] if told else []
+
+
+def _against(kept: Measurement, trivial: Measurement | None) -> str:
+    """What AR(1) loses against a model, by the shares that both keep; nothing where there are no intervals."""
+    if trivial is None or kept.low is None or kept.high is None or trivial.low is None or trivial.high is None:
+        return ""
+    if kept.high < trivial.low:
+        return "less than"
+    return "more than" if trivial.high < kept.low else "as much as"
 
 
 def _why_they_differ(findings: list[Finding]) -> list[str]:
@@ -150,20 +171,26 @@ def _labels(findings: list[Finding]) -> str:
     return "; ".join(f"{spoken(f.measured.model)}: {f.label or f.verdict}" for f in findings)
 
 
-def advice(path: list[Step]) -> str:
-    """What the path comes to, question by question, and what to ask next."""
+def advice(path: list[Step], findings: list[Finding]) -> str:
+    """What the path comes to, question by question, and what to ask next; without one what was found comes to."""
     if not path:
-        return NOT_ASKED
+        found = [Step(name, node.finding(findings)) for name, node in TREE.items()]
+        return " ".join([*_come_to(found, findings), NOT_ASKED])
     missing = [step.node.experiment for step in path if step.finding is None and step.name in (FIRST, SECOND)]
     if missing:
         return f"The tree needs the experiment {missing[0]} as well, which this run did not measure."
-    said = [_said(step, step.finding) for step in path if step.finding is not None]
-    said = [sentence for sentence in said if sentence]
-    said += _while_open({step.name: step.finding for step in path if step.finding and step.answer == "open"})
+    said = _come_to(path, findings)
     last = path[-1]
     if last.finding is None and not last.left_out:
         said.append(f"Next: {last.node.question} (--experiments {last.node.experiment})")
     return " ".join(said)
+
+
+def _come_to(steps: list[Step], findings: list[Finding]) -> list[str]:
+    """What the answers come to, and what would close the questions that are open."""
+    said = [_said(step, step.finding) for step in steps if step.finding is not None]
+    still_open = {step.name: step.finding for step in steps if step.finding and step.answer == "open"}
+    return [*filter(None, said), *_while_open(still_open, findings)]
 
 
 def _said(step: Step, finding: Finding) -> str:
@@ -176,15 +203,15 @@ def _said(step: Step, finding: Finding) -> str:
     return f"{sentence.removesuffix('.')} ({figure}; {finding.criterion.bar})."
 
 
-def _while_open(found: dict[str, Finding]) -> list[str]:
+def _while_open(found: dict[str, Finding], findings: list[Finding]) -> list[str]:
     """What would close the questions that are open."""
     causes = {one.cause for one in found.values()}
     of_heads = [found[name].cause for name in (SECOND, "coupled") if name in found]
     said = []
     if "frozen" in of_heads:
         said.append(
-            "State error cannot compare the heads, because one of them stands still. Train on sampled states, or judge "
-            "rollouts by whether they are still speech: the report has them to listen to."
+            "State error cannot compare the heads, because one of them stands still. Judge rollouts by whether they "
+            f"are still speech: the report has them to listen to. {_drawn_states(findings)}"
         )
     if "too few speakers" in causes:
         said.append(f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least.")
@@ -195,3 +222,12 @@ def _while_open(found: dict[str, Finding]) -> list[str]:
     if found and not said:
         said.append("The interval straddles the threshold: add speakers until it does not, then read the tree again.")
     return said
+
+
+def _drawn_states(findings: list[Finding]) -> str:
+    """What this run found of training on drawn states, which might move a head that stands still; or that it was not
+    asked."""
+    tried = [f for f in findings if f.criterion.experiment == "sampling"]
+    if tried:
+        return _answered(tried)
+    return "Whether training on drawn states would keep it moving was not tested (--experiments sampling)."

@@ -36,7 +36,7 @@ def decide(
     path = _path(findings, left_out or {})
     return Decision(
         headline=headline(findings),
-        advice=advice(path),
+        advice=advice(path, findings),
         path=tuple(map(_turn, path)),
         findings=tuple(findings),
         priors=tuple(_scored(name, findings, left_out or {}, no_speech) for name in PRIORS),

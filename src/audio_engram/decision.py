@@ -69,7 +69,8 @@ class Criterion(_Frozen):
 class Finding(_Frozen):
     """A measured value beside its criterion, with the verdict in a word and in a sentence.
 
-    `cause` is what leaves the verdict undecided, for those who read on from it.
+    `cause` is what leaves the verdict undecided, for those who read on from it; `reference` the same figure of what has
+    learned nothing.
     """
 
     criterion: Criterion
@@ -80,6 +81,7 @@ class Finding(_Frozen):
     words: str
     would_change: str
     ceiling: Measurement | None = None
+    reference: Measurement | None = None
 
 
 def decisive(conditions: Sequence[tuple[Criterion, Measurement]]) -> tuple[Criterion, Measurement]:

@@ -2,10 +2,12 @@
 
 from torch import Tensor
 
+from audio_engram.data.windows import Windows
 from audio_engram.decision import Cause, Criterion, Finding, Verdict
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import beyond_trivial, criterion_for
 from audio_engram.experiments.rollouts import baseline_nll, measure_steps, rollout_segments
+from audio_engram.experiments.settings import ALL, TREE
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.forcing import injection as injection_mask
 from audio_engram.measurements import Measurement
@@ -26,8 +28,9 @@ CRITERION = Criterion(
     reason="The share of the teacher-forced advantage over the increment baseline that free running keeps over "
     f"steps 2 to the last. Robust: above {KEPT}. No advantage: predictability itself does not pass. "
     "One-step-catastrophic: at step 2 free running is already above the baseline. Recoverable drift: otherwise, if one "
-    f"true frame brings back at least {RECOVERED:.0%} of what was lost. Regression to the mean loses much of it too: "
-    "AR(1) stands beside, and a head that keeps its magnitude loses more than one that shrinks.",
+    f"true frame brings back at least {RECOVERED:.0%} of what was lost. The first of these that holds is the label, so "
+    "that what is lost at once is called so however much a true frame brings back. Regression to the mean loses much "
+    "of it too: AR(1) stands beside, and a head that keeps its magnitude loses more than one that shrinks.",
 )
 
 
@@ -52,9 +55,26 @@ def injection(run: Run) -> Outcome:
             outcome.measurements += measure_steps(run, some, reference, experiment="injection", model=head, mode=mode)
         gaps[head] = Gap(run, head, scores, reference, after)
         outcome.measurements += gaps[head].measurements()
-    trivial = gaps.pop("ar1").kept_record()
-    outcome.findings += [gap.finding(trivial) for gap in gaps.values()]
+    trivial = gaps.pop("ar1")
+    for head, gap in gaps.items():
+        unrolled = [_unrolled(run, f"{head}_k{k}", (windows, index), reference) for k in _unrolls(run)]
+        outcome.measurements += [gap.free_running(), *unrolled]
+        outcome.findings.append(gap.finding(trivial, unrolled))
     return outcome
+
+
+def _unrolls(run: Run) -> tuple[int, ...]:
+    """The trainings on own states that another experiment of this run makes; none are made for this one."""
+    made = {TREE, ALL, "factorisation"} & set(run.config.experiments.names)
+    return run.config.experiments.unrolls if made else ()
+
+
+def _unrolled(run: Run, name: str, segments: tuple[Windows, Tensor], reference: Tensor) -> Measurement:
+    """What a training on own states reaches in the same rollouts."""
+    head, _, unroll = name.partition("_k")
+    masks = {"A": teacher_forcing(segments[0].steps), "D": free_running(segments[0].steps)}
+    scores = score_rollouts(run.unrolled_model(head, int(unroll)), *segments, masks, run.baseline("ar1").last)
+    return Gap(run, name, scores, reference, []).free_running()
 
 
 class Gap:
@@ -91,27 +111,32 @@ class Gap:
 
     def kept(self) -> Interval:
         """The share of mode A's advantage that mode D keeps over steps 2 to the last."""
-        return self.ratio(("D", ""), ("A", ""), list(range(2, self.valid.shape[1] + 1)))
+        return self.ratio(("D", ""), ("A", ""), self._after_the_first())
 
     def recovery(self, after: int) -> Interval:
         """The share of what mode D lost at the next step that a true frame after this step brings back."""
         return self.ratio(("D", "B"), ("D", "A"), [after + 1])
 
+    def free_running(self) -> Measurement:
+        """ΔNLL of mode D over steps 2 to the last."""
+        return self._record("delta_nll_rollout", self.mean("D", self._after_the_first()), mode="D")
+
     def kept_record(self) -> Measurement:
         """`kept` as a record."""
         return self._record("advantage_kept", self.kept(), mode="D")
 
-    def finding(self, trivial: Measurement) -> Finding:
-        """The label with its figures, beside what AR(1) keeps without having learned anything."""
-        kept = self.kept_record()
+    def finding(self, trivial: "Gap", unrolled: list[Measurement]) -> Finding:
+        """The label with its figures, beside what AR(1) keeps by regression to the mean alone."""
+        kept, reference = self.kept_record(), trivial.kept_record()
         label, verdict, cause = self._classify(kept)
-        steps = list(range(2, self.valid.shape[1] + 1))
-        forced = self._record("delta_nll", self.mean("A", steps), mode="A")
+        forced = self._record("delta_nll", self.mean("A", self._after_the_first()), mode="A")
         second = self._record("delta_nll", self.mean("D", [2]), mode="D")
+        below = " (negative: worse than the increment baseline)" if kept.high is not None and kept.high < 0 else ""
         words = (
-            f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states; {show(second)} one step after the "
-            f"model's own state is fed back; share of the advantage kept {show(kept)}; "
-            f"AR(1) keeps {show(trivial)}."
+            f"{spoken(self.head)}: {label}. ΔNLL {show(forced)} on true states, in steps 2 to {self.valid.shape[1]} of "
+            f"{len(self.valid)} rollouts; {show(second)} one step after the model's own state is fed back; share of "
+            f"the advantage kept {show(kept)}{below}; {self._brought_back()}AR(1) keeps {show(reference)}"
+            f"{trivial.called(reference)}."
         )
         return Finding(
             criterion=CRITERION,
@@ -120,9 +145,23 @@ class Gap:
             cause=cause,
             label=label,
             words=words,
-            would_change="Training on the model's own states (unrolled, noise on the context) is what acts on this "
-            "gap.",
+            would_change=_remedy(self.free_running(), unrolled),
+            reference=reference,
         )
+
+    def called(self, kept: Measurement) -> str:
+        """The label that its losses have by themselves, whatever it predicts."""
+        return "" if kept.low is None else f" and would be called {self._way_of_losing(kept.low)} by the same rules"
+
+    def _brought_back(self) -> str:
+        """The least that a true frame brings back."""
+        if not self.after:
+            return ""
+        least = min((self._record("recovery", self.recovery(s), mode="B", step=s) for s in self.after), key=_value)
+        return f"a true frame brings back {show(least)} of what was lost (after step {least.step}, the least); "
+
+    def _after_the_first(self) -> list[int]:
+        return list(range(2, self.valid.shape[1] + 1))
 
     def _classify(self, kept: Measurement) -> tuple[str, Verdict, Cause]:
         verdict, cause = CRITERION.judge(kept), CRITERION.cause(kept)
@@ -161,3 +200,17 @@ class Gap:
 
     def _record(self, metric: str, interval: Interval, mode: str, step: int = 1) -> Measurement:
         return self.run.measure(interval, experiment="injection", model=self.head, metric=metric, mode=mode, step=step)
+
+
+def _value(measured: Measurement) -> float:
+    return float("-inf") if measured.value is None else measured.value
+
+
+def _remedy(plain: Measurement, unrolled: list[Measurement]) -> str:
+    """What acts on the gap, with what it gave where this run has tried it."""
+    said = "Training on the model's own states acts on this gap: "
+    noise = "noise on the context is tried by the experiment stability."
+    if not unrolled:
+        return f"{said}unrolled (the experiment factorisation); {noise}"
+    gave = "; ".join(f"{spoken(one.model)} {show(one)}" for one in unrolled)
+    return f"{said}ΔNLL in free running, {show(plain)} as it is, was {gave}. Else {noise}"
