@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import soundfile
 
 from audio_engram.decision import Criterion, Decision, Finding, Prior, Turn
 from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report.folder import Provenance, RunFolder
 
 LAGS = (1, 2, 4, 8)
 HEADS = ("mdn", "vmf")
@@ -310,6 +311,12 @@ def provenance(synthetic: bool = True) -> dict[str, Any]:
         "stages": [{"name": "encode", "seconds": 61.2}, {"name": "train", "seconds": 142.9}],
         "peak_memory_bytes": 1_312_000_000,
     }
+
+
+def folder_of(found: Decision, measured: Iterable[Measurement]) -> RunFolder:
+    """A run folder that holds these and nothing else."""
+    made = Provenance.model_validate(provenance())
+    return RunFolder(Path("run"), "", Measurements(measured), found, made, {}, [], None)
 
 
 def training() -> dict[str, list[dict[str, Any]]]:

@@ -189,7 +189,7 @@ def test_the_tables_are_those_of_the_page(run):
     found = read_run(run)
     of_page = [
         (section.title, table)
-        for section in sections(found.decision, found.measurements)
+        for section in sections(found)
         for part in section.parts
         for table in (*part.tables, *part.folded)
         if table.columns != COLUMNS_OF_ALL

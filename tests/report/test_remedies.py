@@ -1,12 +1,14 @@
 """The table and figures of trainings against drift."""
 
 import pytest
+from fake_run import decision, folder_of, measurements
 
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.regimes import REGIMES
+from audio_engram.report.drift_figure import BESIDE, _limits, _looks, stability
 from audio_engram.report.panels import color
-from audio_engram.report.remedies import BESIDE, _limits, _looks, anchors, remedies, stability
-from audio_engram.report.sections import SHOWN, TABLES
+from audio_engram.report.remedies import anchors, remedies
+from audio_engram.report.sections import TABLES, tables_to_read
 from audio_engram.report.tables import all_records, rests_on
 
 
@@ -30,38 +32,100 @@ def measured():
     return Measurements(found)
 
 
+def broken(model, step, alive):
+    """A training whose rollouts leave the finite numbers from a step on: survivors look like speech."""
+    far = [record(model, "frechet_latents_ratio", v, s) for s, v in ((62, 2e17), (250, 6.7), (750, 1.33))]
+    first = [far[0].model_copy(update={"low": None, "high": None}), *far[1:]]
+    lived = [record(model, "survival", 0.0, s) for s in (62, 250, 750)]
+    finite = record(model, "finite_share", alive / 24, 750).model_copy(update={"n_frames": 24})
+    cost = record(model, "delta_nll_excess", 1.0, mode="teacher_forced")
+    return [cost, *first, *lived, finite, record(model, "first_nonfinite_step", step, 750)]
+
+
 def test_the_longest_lived_training_stands_first_and_of_equals_the_cheaper():
-    (table,) = remedies(measured())
+    (table,) = remedies(measured(), 12.5)
     assert [row[0] for row in table.rows] == ["MDN, semi-tied covariances", "vMF × log-normal", "MDN"]
-    assert table.columns == ("training", "ΔNLL excess", "surviving", "Fréchet distance")
-    assert table.rows[0][2].startswith("0.9")  # at the last horizon, where the first has 1
+    assert table.columns == ("training", "ΔNLL excess", "surviving, 20 s", "Fréchet distance, 20 s")
+    assert table.rows[0][2].startswith("0.9")  # at 20 s, where at 5 s it has 1
     assert table.rows[0][3].startswith("1.4")
+    assert "finite" not in table.caption
+
+
+def test_figures_are_those_of_the_horizon_that_is_judged():
+    later = [record("mdn", m, 8.0, 750) for m in ("survival", "frechet_latents_ratio")]
+    more = Measurements([*measured(), *later])
+    (table,) = remedies(more, 12.5)
+    assert table == remedies(measured(), 12.5)[0]
+    (unknown,) = remedies(more, None)
+    assert unknown.columns[2:] == ("surviving, step 750", "Fréchet distance, step 750")
+    assert unknown.rows[0][:3:2] == ("MDN", "8.00 [7.90, 8.10]")
+    # Where the least horizon is beyond 20 s it is the one that is judged.
+    (slow,) = remedies(more, 2.0)
+    assert slow.columns[2] == "surviving, 31 s"
+
+
+def test_of_rollouts_that_broke_no_distance_stands_as_a_plain_number():
+    whole = [record(m, "finite_share", 1.0, 750).model_copy(update={"n_frames": 24}) for m in ("mdn", "mdn-tied")]
+    (table,) = remedies(Measurements([*measured(), *whole, *broken("mdn-noise", 61, 10)]), 12.5)
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert table.rows[-1][0] == "MDN, noise on contexts"
+    assert rows["MDN, noise on contexts"]["Fréchet distance, 20 s"] == "6.70 [6.60, 6.80] (10 of 24)"
+    assert [rows[name]["finite rollouts, 60 s"] for name in rows] == ["24 of 24", "–", "24 of 24", "10 of 24"]
+    assert rows["MDN"]["Fréchet distance, 20 s"] == "2.50 [2.40, 2.60]"
+    assert "may look better than it is" in table.caption
 
 
 def test_anchors_have_a_table_of_their_own():
-    (table,) = anchors(measured())
+    (table,) = anchors(measured(), 12.5)
     assert [row[0] for row in table.rows] == ["recordings", "true frames in random order", "standing still"]
     assert table.rows[1][table.columns.index("Fréchet distance")].startswith("1.2")
     # By their latents they survive, by their sound they are speech: one row has both.
     assert [cell[:4] for cell in table.rows[0][1:]] == ["1.00", "–", "0.80"]
+    assert table.rows[0][1].endswith("by 20 s")
 
 
 def test_anchors_stand_open_beside_the_trainings():
-    assert SHOWN["stability"](measured()) == [*remedies(measured()), *anchors(measured())]
-    assert anchors(measured())
+    shown = tables_to_read("stability", folder_of(decision(measurements()), measured()))
+    assert [table for _, table in shown] == [*remedies(measured(), 12.5), *anchors(measured(), 12.5)]
+    assert anchors(measured(), 12.5)
     assert "stability" not in TABLES  # where nothing but the list of measurements is folded away
 
 
-def test_what_recordings_are_too_short_for_is_not_measured():
-    nothing = record("real", "survival", 1.0, 750).model_copy(update={"value": None, "low": None, "high": None})
+def test_recordings_that_are_too_short_have_the_last_horizon_they_reach():
+    nothing = record("real", "survival", 1.0, 250).model_copy(update={"value": None, "low": None, "high": None})
     unknown = nothing.model_copy(update={"n_frames": 0, "n_speakers": 0})
-    (table,) = anchors(Measurements([*measured(), unknown]))
+    without = [r for r in measured() if (r.model, r.step) != ("real", 250)]
+    (table,) = anchors(Measurements([*without, unknown]), 12.5)
+    assert table.rows[0][1] == "1.00 [0.90, 1.10] by 5 s"
+    (figure,) = stability(Measurements([*without, unknown]), "e0")
+    assert "recordings: 1.00 at 62." in figure.panels[0].alt
+    never = [unknown, unknown.model_copy(update={"step": 62})]
+    (table,) = anchors(Measurements([*(r for r in without if r.model != "real"), *never]), 12.5)
     assert table.rows[0][1] == "not measured"
-    (figure,) = stability(Measurements([*measured(), unknown]), "e0")
-    assert "recordings: 1.00 at 62, 1.00 at 250." in figure.panels[0].alt
     # What rollouts of broken numbers gave is another matter.
-    (table,) = anchors(Measurements([*measured(), nothing]))
-    assert table.rows[0][1] == "not finite"
+    (table,) = anchors(Measurements([*without, nothing]), 12.5)
+    assert table.rows[0][1] == "not finite by 20 s"
+
+
+def test_marks_of_rollouts_that_broke_are_hollow_and_not_joined(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("audio_engram.report.lines._plot", lambda on, line, style, *_: drawn.append((style, line)))
+    (figure,) = stability(Measurements([*measured(), *broken("mdn-noise", 100, 10)]), "e0")
+    far = figure.panels[1]
+    assert far.note == "Beyond the axis: MDN, noise on contexts 2.00×10¹⁷ at 62, 6.70 at 250."
+    assert "marks are hollow and no line joins" in figure.caption
+    look = dict(figure.legend)["MDN, noise on contexts"]
+    hollow = [y for style, (_, y) in drawn if style == look._replace(dash="none", filled=False)]
+    assert hollow == [[2e17, 6.7, 1.33]]
+    assert not figure.panels[0].note
+    # Up to where they broke they are a line like any other.
+    drawn.clear()
+    whole = [r for r in broken("mdn-noise", 300, 10) if r.value != 2e17]
+    (figure,) = stability(Measurements([*measured(), *whole]), "e0")
+    assert [y for style, (_, y) in drawn if style == look._replace(dash="none", filled=False)] == [[1.33]]
+    assert [y[:1] for style, (_, y) in drawn if style == look][-1] == [6.7]
+    (figure,) = stability(measured(), "e0")
+    assert "hollow and" not in figure.caption
 
 
 def test_panels_draw_the_trainings_speech_and_three_anchors():
@@ -132,5 +196,5 @@ def test_one_broken_rollout_does_not_flatten_all_others():
 
 
 def test_nothing_measured_is_nothing_shown():
-    assert remedies(Measurements([])) == anchors(Measurements([])) == []
+    assert remedies(Measurements([]), 12.5) == anchors(Measurements([]), 12.5) == []
     assert stability(Measurements([]), "e0") == []

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from fake_run import decision, measurements, record
+from fake_run import decision, folder_of, measurements, record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,7 +159,7 @@ def test_a_row_with_only_the_first_metric_is_left_out() -> None:
 
 def test_sections_follow_the_ladder_and_unknown_ones_come_last() -> None:
     extra = [record("zebra_stripes", "m", "width", 1.0, 0.1), record("structure", "m", "ratio", 0.9, 0.1)]
-    found = sections(decision(EVERYTHING), Measurements([*EVERYTHING, *extra]))
+    found = sections(folder_of(decision(EVERYTHING), [*EVERYTHING, *extra]))
     assert [s.title for s in found] == [
         *("Predictability", "Magnitude", "Factorisation", "Injection"),
         *("Structure", "Zebra stripes"),
@@ -171,14 +171,14 @@ def test_sections_follow_the_ladder_and_unknown_ones_come_last() -> None:
 
 def test_each_codec_has_its_own_figures() -> None:
     both = [r.model_copy(update={"codec": codec}) for codec in ("mimi", "lyra") for r in of("magnitude")]
-    [section] = sections(decision(EVERYTHING).model_copy(update={"findings": ()}), Measurements(both))
+    [section] = sections(folder_of(decision(EVERYTHING).model_copy(update={"findings": ()}), both))
     assert [part.codec for part in section.parts] == ["lyra", "mimi"]
     assert all(part.figures for part in section.parts)
 
 
 def test_validation_numbers_stay_out_of_the_figures() -> None:
     seen = [r.model_copy(update={"split": "validation"}) for r in of("magnitude")]
-    [section] = sections(decision(EVERYTHING).model_copy(update={"findings": ()}), Measurements(seen))
+    [section] = sections(folder_of(decision(EVERYTHING).model_copy(update={"findings": ()}), seen))
     assert section.parts == ()
 
 

@@ -95,7 +95,7 @@ def _read(run: RunFolder, experiments: Sequence[str]) -> Iterator[list[Labelled]
         own = "" if name in COMPARED else run.provenance.codec.name
         tables = [
             replace(table, caption=_sentences(words.experiment(name).title, table.caption, _known(run, codec or own)))
-            for codec, table in tables_to_read(name, run.measurements)
+            for codec, table in tables_to_read(name, run)
         ]
         if tables:
             yield [(f"{name}-{number}", table) for number, table in enumerate(tables, start=1)]

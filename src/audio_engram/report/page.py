@@ -62,7 +62,7 @@ def render(run: RunFolder) -> str:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     script = asset("filter.js")
-    found = sections(run.decision, run.measurements, run.archetypes)
+    found = sections(run)
     audio = _groups(run)
     losses = training(run.training)
     unscored = _unscored(run)

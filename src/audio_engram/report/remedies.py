@@ -1,104 +1,93 @@
-"""Trainings against drift: how long their rollouts live, how far they are from speech, and what they cost."""
+"""Trainings against drift side by side: how long their rollouts live, how far they are from speech, what they cost."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import cycle
+from collections.abc import Iterable, Sequence
 
+from audio_engram import numbers
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
-from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
-from audio_engram.report.lines import Look, line_panel
-from audio_engram.report.series import MODELS, Curve, Style, curves
-from audio_engram.report.tables import Table, by_model
+from audio_engram.report.tables import Table, shown
 
-WANTED = 1.5  # times real; the report does not load the experiment that asks for it
-REAL = {"real": Style("ink", "", "dashed")}
-BESIDE = {
-    "teacher-forced": Style("ink", "o", "none", filled=False),
-    "shuffled frames": Style("ink", "s", "none", filled=False),
-    "Gaussian frames": Style("ink", "D", "none", filled=False),
-}
-"""Anchors that stand in the panels; all of them stand in the table."""
-OTHERS = tuple(
-    Style(role, marker, dash)
-    for dash in ("solid", "dashed", "dotted")
-    for role, marker in (
-        *(("mode-b", "D"), ("other-2", "^"), ("mode-d", "v"), ("other-3", "P")),
-        *(("other-1", "X"), ("mode-c", "h"), ("mode-a", "<")),
-    )
-)
-"""Looks of trainings that have none everywhere on the page, in the order in which they were tried."""
-BEYOND = 3.0  # times the values, to which intervals are shown
-COLUMNS = (
-    *("delta_nll_excess", "excess_share", "survival", "frechet_latents_ratio"),
-    *("magnitude_p50_ratio", "cycle_error_ratio", "speech_share"),
-)
+JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
+DISTANCES = ("frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio", "cycle_error_ratio")
+COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *DISTANCES, "speech_share")
+Cells = dict[tuple[str, str], Measurement]
+"""Of a model and a metric."""
 
 
-def stability(records: Measurements, name: str) -> list[Figure]:
-    """Survival, distances to real stretches and length of increments along the rollout, beside what is no rollout."""
-    far = Look("step", "log", guides=((1.0, "real"), (WANTED, f"wanted: {WANTED:g}")))
-    looks = {
-        "survival": Look("step", limits=(-0.03, 1.03)),
-        "frechet_latents_ratio": far,
-        "frechet_increments_ratio": replace(far, guides=((1.0, "real"),)),
-        "magnitude_p50_ratio": Look("step", bands=((0.8, 1.25),), guides=((1.0, ""),)),
-    }
-    tried = _looks(records) | REAL
-    panels: list[Drawn] = []
-    for metric, look in looks.items():
-        of_metric = Measurements(r for r in records.select(metric=metric, mode="sampled") if r.model in tried)
-        drawn = [replace(curve, style=tried[curve.records[0].model]) for curve in curves(of_metric, "step")]
-        if any(len(curve.records) > 1 for curve in drawn):
-            beside = _beside(records.select(metric=metric))
-            shown = [*of_metric, *(r for curve in beside for r in curve.records)]
-            look = look if look.limits else replace(look, limits=_limits(shown, look.bands))
-            panels.append((line_panel(title_of(metric), f"{name}-{metric}", drawn, look, beside), [*drawn, *beside]))
-    return figure(
-        f"Free-running rollouts that draw every increment, beside real utterances. {INTERVALS} Survival is the share "
-        "that has not left the bounds of real speech. Distances are of the stretch before each step; the shaded strip "
-        "of the magnitude is 0.8–1.25. Hollow marks on the left are stretches that are no rollout.",
-        panels,
-    )
-
-
-def _beside(records: Measurements) -> list[Curve]:
-    """The anchors that have the metric."""
-    found = [(style, r) for name, style in BESIDE.items() for r in records.select(model=name)]
-    return [Curve(words.model(r.model), style, (r,)) for style, r in found]
-
-
-def _looks(records: Measurements) -> dict[str, Style]:
-    """A look for each training."""
-    named = _trainings(records)
-    free = cycle(OTHERS)
-    return {name: MODELS[name] if name in MODELS else next(free) for name in named}
-
-
-def _limits(records: Sequence[Measurement], bands: tuple[tuple[float, float], ...] = ()) -> tuple[float, float] | None:
-    """A range that shows all values: one broken rollout makes an interval of many decades."""
-    values = [r.value for r in records if r.value is not None]
-    ends = [v for pair in (*((r.low, r.high) for r in records), *bands) for v in pair if v is not None]
-    if not values or min(values) <= 0:
-        return None
-    low, high = min([*values, *ends]), max([*values, *ends])
-    return max(low, min(values) / BEYOND) / 1.05, min(high, max(values) * BEYOND) * 1.05
-
-
-def remedies(records: Measurements) -> list[Table]:
-    """Every training at its last horizon: what it costs in likelihood, and what it gains; the longest-lived first."""
-    last = {(r.model, r.metric): r for r in sorted(records, key=lambda r: r.step)}
-    named = sorted(_trainings(records), key=lambda model: _merit(last, model))
+def remedies(records: Measurements, frame_rate: float | None) -> list[Table]:
+    """Every training where it is judged: what it costs in likelihood, and what it gains; the longest-lived first."""
+    named = trainings(records)
+    cells = _at(records, named, _judged_step(records, frame_rate))
+    ordered = sorted(named, key=lambda model: _merit(cells, model))
     caption = (
-        "Trainings by the survival of their rollouts at the last horizon, then by their teacher-forced excess. "
-        "Distances, magnitude and cycle error are times real."
+        "Trainings by the survival of their rollouts, then by their teacher-forced excess. Distances, magnitude and "
+        "cycle error are times real."
     )
-    of_last = [last[model, metric] for model in named for metric in COLUMNS if (model, metric) in last]
-    return by_model(of_last, COLUMNS, caption, "training")
+    if any(_broken(cells, model) for model in named):
+        caption += (
+            " Of rollouts that leave the finite numbers only what comes before is in them: brackets say how many never "
+            "leave them, and such a figure may look better than it is."
+        )
+    present = [metric for metric in COLUMNS if any(metric == known for _, known in cells)]
+    heads = [_head([cells[key] for key in cells if key[1] == metric], frame_rate) for metric in present]
+    rows = tuple((words.model(model), *(_cell(cells, model, metric) for metric in present)) for model in ordered)
+    return [Table(caption, ("training", *heads), rows)] if rows else []
 
 
-def _merit(last: dict[tuple[str, str], Measurement], model: str) -> tuple[float, float]:
-    lived, cost = (last.get((model, metric)) for metric in ("survival", "delta_nll_excess"))
+def anchors(records: Measurements, frame_rate: float | None) -> list[Table]:
+    """What real, ill-treated and one-step stretches have by the same figures."""
+    tried = set(trainings(records))
+    # Of recordings survival is known by their latents and speech by their sound: they have one row.
+    others = [
+        r.model_copy(update={"model": "real"}) if r.model == "original" else r
+        for r in sorted(records, key=lambda r: (_place(r.model), r.step))
+        if r.model not in tried
+    ]
+    end = _judged_step(records, frame_rate)
+    named = list(dict.fromkeys(r.model for r in others if r.metric in COLUMNS))
+    cells = _at([r for r in others if r.value is not None or r.n_frames], named, end)
+    present = [m for m in COLUMNS if m != "finite_share" and any(r.metric == m for r in others)]
+    caption = (
+        "What the same figures are of stretches that are no rollout: recordings, draws from true contexts (one step "
+        "each), and true frames well and ill-treated. Survival of recordings is by the last horizon that they reach."
+    )
+    unmeasured = {(r.model, r.metric): r for r in others}
+    rows = tuple(
+        (words.model(model), *(_at_last(cells, unmeasured, (model, metric), frame_rate) for metric in present))
+        for model in named
+    )
+    return [Table(caption, ("stretches", *(words.metric(m).label for m in present)), rows)] if rows else []
+
+
+def trainings(records: Measurements) -> list[str]:
+    """The models with a teacher-forced likelihood, in the order in which they were tried."""
+    return list(dict.fromkeys(r.model for r in records.select(metric="delta_nll_excess")))
+
+
+def first_broken(records: Measurements, model: str) -> int:
+    """The first step at which one of a training's rollouts is not finite; 0 where none is."""
+    return max((round(r.value or 0) for r in records.select(model=model, metric="first_nonfinite_step")), default=0)
+
+
+def _judged_step(records: Measurements, frame_rate: float | None) -> int:
+    """The last horizon of distances up to 20 s, or the first there is; the last of all where seconds are not known."""
+    tried = trainings(records)
+    ends = sorted({r.step for r in records if r.model in tried and r.metric in (*DISTANCES[:1], "survival")})
+    limit = round(JUDGED_AT * frame_rate) if frame_rate else max(ends, default=1)
+    return max((end for end in ends if end <= limit), default=min(ends, default=1))
+
+
+def _at(records: Iterable[Measurement], models: Sequence[str], end: int) -> Cells:
+    """Of several records of a model and metric the last one up to a step, or the first after it."""
+    of_models = [r for r in records if r.model in models and r.metric in COLUMNS]
+    found: Cells = {}
+    for record in sorted(of_models, key=lambda r: (r.step > end, -r.step if r.step <= end else r.step)):
+        found.setdefault((record.model, record.metric), record)
+    return found
+
+
+def _merit(cells: Cells, model: str) -> tuple[float, float]:
+    lived, cost = (cells.get((model, metric)) for metric in ("survival", "delta_nll_excess"))
     return (-(_value(lived)), _value(cost))
 
 
@@ -106,22 +95,44 @@ def _value(record: Measurement | None) -> float:
     return record.value if record is not None and record.value is not None else 0.0
 
 
-def _trainings(records: Measurements) -> list[str]:
-    """The models with a teacher-forced likelihood, in the order in which they were tried."""
-    return list(dict.fromkeys(r.model for r in records.select(metric="delta_nll_excess")))
+def _broken(cells: Cells, model: str) -> str:
+    """`10 of 24`, the rollouts that stay finite; empty where all do."""
+    finite = cells.get((model, "finite_share"))
+    if finite is None or finite.value is None or finite.value == 1.0:
+        return ""
+    return _counted(finite)
 
 
-def anchors(records: Measurements) -> list[Table]:
-    """What real, ill-treated and one-step stretches have by the same figures."""
-    tried = set(_trainings(records))
-    others = sorted((r for r in records if r.model not in tried), key=lambda r: (_place(r.model), r.step))
-    # Of recordings survival is known by their latents and speech by their sound: they have one row.
-    one_row = [r.model_copy(update={"model": "real"}) if r.model == "original" else r for r in others]
-    caption = (
-        "What the same figures are of stretches that are no rollout: recordings, draws from true contexts (one step "
-        "each), and true frames well and ill-treated. Recordings may be too short for the last horizon of survival."
-    )
-    return by_model(one_row, COLUMNS[2:], caption, "stretches")
+def _counted(share: Measurement) -> str:
+    return f"{round(_value(share) * share.n_frames)} of {numbers.count(share.n_frames)}"
+
+
+def _cell(cells: Cells, model: str, metric: str) -> str:
+    record = cells.get((model, metric))
+    if record is None or metric not in (*DISTANCES, "finite_share"):
+        return shown(record)
+    if metric == "finite_share":
+        return _counted(record)
+    broken = _broken(cells, model)
+    return f"{shown(record)} ({broken})" if broken else shown(record)
+
+
+def _head(records: Sequence[Measurement], frame_rate: float | None) -> str:
+    """A metric with its horizon; what is measured on true contexts has none."""
+    label, step = words.metric(records[0].metric).label, max(r.step for r in records)
+    return f"{label}, {_horizon(step, frame_rate)}" if step > 1 else label
+
+
+def _horizon(step: int, frame_rate: float | None) -> str:
+    """`20 s`, or its step where seconds are not known."""
+    return f"{step / frame_rate:.2g} s" if frame_rate else f"step {step}"
+
+
+def _at_last(cells: Cells, unmeasured: Cells, key: tuple[str, str], frame_rate: float | None) -> str:
+    """Of survival when it was; a stretch is as long as it is."""
+    record = cells.get(key)
+    text = shown(record or unmeasured.get(key))
+    return f"{text} by {_horizon(record.step, frame_rate)}" if record and key[1] == "survival" else text
 
 
 def _place(model: str) -> int:

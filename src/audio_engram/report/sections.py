@@ -10,6 +10,7 @@ from audio_engram.report import figures, tables, words
 from audio_engram.report.clusters import archetype_tables, archetypes_shown, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.figure import Figure
+from audio_engram.report.folder import RunFolder
 from audio_engram.report.remedies import anchors, remedies
 from audio_engram.report.tables import Table
 
@@ -46,12 +47,12 @@ class Section:
     parts: tuple[Part, ...]
 
 
-def sections(decision: Decision, measured: Measurements, archetypes: ArchetypeMap | None = None) -> list[Section]:
+def sections(run: RunFolder) -> list[Section]:
     """A section for each experiment that was measured or judged, in the order of the ladder."""
-    names = experiments_of(decision, measured)
-    found = {name: _section(name, index, decision, measured) for index, name in enumerate(names)}
-    if archetypes is not None and "archetypes" in found:
-        found["archetypes"] = _mapped(found["archetypes"], archetypes)
+    names = experiments_of(run.decision, run.measurements)
+    found = {name: _section(name, index, run) for index, name in enumerate(names)}
+    if run.archetypes is not None and "archetypes" in found:
+        found["archetypes"] = _mapped(found["archetypes"], run.archetypes)
     return list(found.values())
 
 
@@ -62,13 +63,13 @@ def experiments_of(decision: Decision, measured: Measurements) -> list[str]:
     return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
 
 
-def tables_to_read(name: str, measured: Measurements) -> list[tuple[str, Table]]:
+def tables_to_read(name: str, run: RunFolder) -> list[tuple[str, Table]]:
     """An experiment's tables without the list of its measurements, each after its codec where there are several."""
-    groups = _groups(name, _held_out(name, measured))
+    groups = _groups(name, _held_out(name, run.measurements))
     return [
         (codec if len(groups) > 1 else "", table)
         for codec, records in groups
-        for some in _tables(name, records)
+        for some in _tables(name, records, run)
         for table in some
         if table.columns != tables.COLUMNS_OF_ALL
     ]
@@ -85,10 +86,10 @@ def _mapped(section: Section, archetypes: ArchetypeMap) -> Section:
     return replace(section, parts=(replace(first, figures=(*first.figures, *drawn)), *rest))
 
 
-def _section(name: str, index: int, decision: Decision, measured: Measurements) -> Section:
+def _section(name: str, index: int, run: RunFolder) -> Section:
     told = words.experiment(name)
-    findings = tuple(f for f in decision.findings if f.criterion.experiment == name)
-    groups = _groups(name, _held_out(name, measured))
+    findings = tuple(f for f in run.decision.findings if f.criterion.experiment == name)
+    groups = _groups(name, _held_out(name, run.measurements))
     return Section(
         name=f"experiment-{index}",
         title=told.title,
@@ -96,7 +97,11 @@ def _section(name: str, index: int, decision: Decision, measured: Measurements) 
         reading=told.reading,
         findings=findings,
         parts=tuple(
-            _part(name, f"e{index}c{place}", codec if len(groups) > 1 else "", some, findings)
+            Part(
+                codec if len(groups) > 1 else "",
+                _figures(name, f"e{index}c{place}", some, findings),
+                *map(tuple, _tables(name, some, run)),
+            )
             for place, (codec, some) in enumerate(groups)
         ),
     )
@@ -109,20 +114,20 @@ def _groups(name: str, records: Measurements) -> list[tuple[str, Measurements]]:
     return [(codec, records.select(codec=codec)) for codec in sorted({r.codec for r in records})]
 
 
-def _part(name: str, prefix: str, codec: str, records: Measurements, findings: tuple[Finding, ...]) -> Part:
+def _figures(name: str, prefix: str, records: Measurements, findings: tuple[Finding, ...]) -> tuple[Figure, ...]:
     if name == "factorisation":
-        drawn = figures.factorisation(records, prefix, _threshold(findings, "direction_cosine"))
-    else:
-        drawn = figures.DRAWN[name](records, prefix) if name in figures.DRAWN else []
-    shown, folded = _tables(name, records)
-    return Part(codec, tuple(drawn), tuple(shown), tuple(folded))
+        return tuple(figures.factorisation(records, prefix, _threshold(findings, "direction_cosine")))
+    return tuple(figures.DRAWN[name](records, prefix)) if name in figures.DRAWN else ()
 
 
-def _tables(name: str, records: Measurements) -> tuple[list[Table], list[Table]]:
+def _tables(name: str, records: Measurements, run: RunFolder) -> tuple[list[Table], list[Table]]:
     """Those that stand open, and those that are folded away."""
     if name in COMPARED:
         return comparison(records, name), numbers_behind(records, name)
-    return SHOWN.get(name, tables.parts)(records), TABLES.get(name, _generic)(records)
+    if name == "stability":
+        rate = run.provenance.codec.frame_rate
+        return [*remedies(records, rate), *anchors(records, rate)], _generic(records)
+    return tables.parts(records), TABLES.get(name, _generic)(records)
 
 
 def _threshold(findings: tuple[Finding, ...], metric: str) -> float | None:
@@ -220,11 +225,6 @@ def _generic(records: Measurements) -> list[Table]:
     more = f" {rest} more stand in the full table at the end." if rest > 0 else ""
     return [Table(f"The measurements of this experiment.{more}", table.columns, table.rows, table.heads)]
 
-
-SHOWN: dict[str, Callable[[Measurements], list[Table]]] = {
-    "stability": lambda records: [*remedies(records), *anchors(records)],
-}
-"""Tables that are not folded away."""
 
 TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "predictability": _predictability,
