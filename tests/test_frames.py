@@ -7,6 +7,7 @@ from audio_engram.data.frames import Frames, _random_phases, load_frames
 from audio_engram.data.manifest import StoreInfo, Utterance
 from audio_engram.data.store import StoreWriter
 from audio_engram.data.windows import Windows
+from audio_engram.dynamics.baselines import autoregressed
 from audio_engram.errors import DataError
 from toys import ar_frames, make_frames, walk
 
@@ -176,3 +177,46 @@ def test_the_phase_surrogate_stays_inside_utterances_and_is_the_same_from_the_sa
     for start, end in zip(frames.offsets[:-1].tolist(), frames.offsets[1:].tolist(), strict=True):
         torch.testing.assert_close(first.z[start:end].mean(0), frames.z[start:end].mean(0), rtol=1e-4, atol=1e-5)
         assert not first.moving[start]
+
+
+def with_silence():
+    """Two utterances of which the first is silent for a while at both ends and once within."""
+    z = walk(60, D)
+    for start, end in ((0, 5), (20, 24), (57, 60)):
+        z[start:end] = -2.0
+    return make_frames([z, walk(30, D, 1)], ["train", "test"])
+
+
+def test_silence_parts_an_utterance_into_stretches():
+    frames = with_silence()
+    quiet = [*range(5), *range(20, 24), *range(57, 60)]
+    assert frames.quiet.nonzero().flatten().tolist() == quiet
+    starts, lengths = frames.stretches()
+    assert (starts.tolist(), lengths.tolist()) == ([5, 24, 60], [15, 33, 30])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda frames: frames.shuffled("within", 0),
+        lambda frames: frames.shuffled("across", 0),
+        lambda frames: frames.phase_randomised(0),
+        lambda frames: autoregressed(frames, 0),
+    ],
+)
+def test_every_surrogate_leaves_silence_where_it_is(make):
+    frames = with_silence()
+    made = make(frames)
+    assert torch.equal(made.z[frames.quiet], frames.z[frames.quiet])
+    assert torch.equal(made.moving, frames.moving)
+    sounding = ~frames.quiet
+    assert (made.z[sounding] != frames.z[sounding]).any(1).double().mean() > 0.8
+
+
+@pytest.mark.parametrize("where", ["within", "across"])
+def test_what_sounds_is_shuffled_among_itself(where):
+    frames = with_silence()
+    made, sounding = frames.shuffled(where, 0), ~frames.quiet
+    for part in (slice(0, 60), slice(60, 90)):
+        mine, theirs = (one.z[part][sounding[part]] for one in (made, frames))
+        assert torch.equal(mine.sort(0).values, theirs.sort(0).values)

@@ -188,3 +188,31 @@ def test_autoregression_is_all_that_the_surrogate_keeps_of_the_order():
     assert abs(lagged(frames, False, 2) - lagged(frames, False) ** 2) > 0.09  # -r^2 sin^2
     assert abs(lagged(frames, True)) > 0.25  # r sin
     assert abs(lagged(made, True)) < 0.05
+
+
+def test_silence_and_the_frame_after_it_stay_and_no_residual_crosses_it():
+    frames = of_two_speakers(AR(), 300, 0)
+    raw = frames.z.clone()
+    raw[:40], raw[100:150] = -3.0, -3.0
+    frames = make_frames([raw[:300], raw[300:]], ["train", "test"])
+    made = autoregressed(frames, 0)
+    assert torch.equal(made.moving, frames.moving)
+    stay = [*range(41), *range(100, 151)]
+    torch.testing.assert_close(made.z[stay], frames.z[stay])
+    mean = frames.z[~frames.quiet & (frames.utterance == 0)].double().mean(0)
+    inside = [*range(41, 100), *range(151, 300)]  # both ends of these increments sound
+
+    def pairs(of):
+        z = of.z.double() - mean
+        return z[[t - 1 for t in inside]], z[inside]
+
+    before, after = pairs(frames)
+    a = (before * after).sum(0) / before.square().sum(0)
+
+    def left(of):
+        before, after = pairs(of)
+        return (after - a * before).numpy()
+
+    apart = np.linalg.norm(left(made)[:, None] - left(frames), axis=2)
+    assert sorted(apart.argmin(1)) == list(range(len(inside)))
+    assert apart.min(1).max() < 1e-4

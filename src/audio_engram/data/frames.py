@@ -55,14 +55,32 @@ class Frames:
         """How many increments are left out because they are digital silence."""
         return int((~self.moving).sum()) - (len(self.offsets) - 1)
 
+    @property
+    def quiet(self) -> Bool[Tensor, " N"]:
+        """The frames of digital silence: both ends of every increment that is. Surrogates leave them where they are,
+        so that what is scored, and what stands in contexts, are as many of these as among the frames themselves."""
+        still = ~self.moving
+        still[self.offsets[:-1]] = False
+        return still | torch.cat([still[1:], still.new_zeros(1)])
+
+    def stretches(self) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
+        """Starts and lengths of what digital silence leaves of the utterances: of whole ones, where there is none."""
+        sounding = (~self.quiet).nonzero().flatten()
+        begins = torch.ones(len(sounding), dtype=torch.bool)
+        begins[1:] = (sounding.diff() > 1) | (self.utterance[sounding].diff() > 0)
+        first = begins.nonzero().flatten()
+        return sounding[first], torch.cat([first, torch.tensor([len(sounding)])]).diff()
+
     def shuffled(self, where: Literal["within", "across"], seed: int) -> "Frames":
         """The surrogate: frames in random order `within` each utterance, or `across` all of a split.
 
-        A frame keeps its speaker, so that speakers pair between data and surrogate.
+        A frame keeps its speaker, so that speakers pair between data and surrogate. Digital silence stays in place.
         """
         generator = torch.Generator().manual_seed(seed)
         group = self.utterance if where == "within" else self.split
-        order = _permutation_within(group, generator)
+        sounding = (~self.quiet).nonzero().flatten()
+        order = torch.arange(len(self.z))
+        order[sounding] = sounding[_permutation_within(group[sounding], generator)]
         z = self.z[order]
         moving = _moving(z * self.scale, self.offsets, self.in_split("train"))
         return replace(self, z=z, speaker=self.speaker[order], moving=moving)
@@ -71,11 +89,13 @@ class Frames:
         """The surrogate that is a linear filter's: Gaussian noise with the spectra of every utterance.
 
         The Fourier phases of an utterance are drawn anew, the same in all dimensions, so that auto- and
-        cross-correlations stay as they were and all else is lost (Prichard & Theiler 1994). Means stay.
+        cross-correlations stay as they were and all else is lost (Prichard & Theiler 1994). Means stay, and digital
+        silence, which parts an utterance into stretches with phases of their own.
         """
         generator = torch.Generator().manual_seed(seed)
-        parts = [_random_phases(one, generator) for one in self.z.split(self.offsets.diff().tolist())]
-        z = torch.cat(parts)
+        z = self.z.clone()
+        for start, length in zip(*(one.tolist() for one in self.stretches()), strict=True):
+            z[start : start + length] = _random_phases(self.z[start : start + length], generator)
         return replace(self, z=z, moving=_moving(z * self.scale, self.offsets, self.in_split("train")))
 
     def treated(self, treatments: list[Wrapper]) -> "Frames":

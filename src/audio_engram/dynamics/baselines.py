@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audio_engram.data.frames import Frames
@@ -104,22 +104,35 @@ def autoregressed(frames: Frames, seed: int) -> Frames:
 
     One coefficient per dimension, fitted on training frames around the means of their utterances. Residuals are
     shuffled within their utterance, all dimensions alike, so that their density, the first frames, who speaks and how
-    loud stay as they were (the residual bootstrap; Efron & Tibshirani 1993, section 8.5).
+    loud stay as they were (the residual bootstrap; Efron & Tibshirani 1993, section 8.5). Digital silence and the frame
+    that follows it stay too.
     """
     generator = torch.Generator().manual_seed(seed)
-    utterance, starts, lengths = frames.utterance, frames.offsets[:-1], frames.offsets.diff()
-    mean = torch.zeros(len(starts), frames.dim, dtype=torch.float64).index_add(0, utterance, frames.z.double())
-    mean = (mean / lengths.unsqueeze(1)).float()[utterance]
-    z = frames.z - mean
+    sounding, lengths = (~frames.quiet).nonzero().flatten(), frames.stretches()[1]
+    utterance, starts = frames.utterance[sounding], lengths.cumsum(0) - lengths
+    mean = _means(frames.z[sounding], utterance)
+    z = frames.z[sounding] - mean
     previous = torch.cat([z[:1], z[:-1]])
     previous[starts] = 0.0
-    train = frames.in_split("train")
+    train = frames.in_split("train")[sounding]
     a = (previous * z)[train].sum(0, dtype=torch.float64) / previous[train].square().sum(0, dtype=torch.float64)
     residual, a = z - a.float() * previous, a.float()
+    later = torch.ones(len(z), dtype=torch.bool)
+    later[starts] = False
     key = utterance + torch.rand(len(z), generator=generator, dtype=torch.float64)
-    key[starts] = utterance[starts].double()
-    z = residual[key.argsort(stable=True)]
+    order = torch.arange(len(z))
+    order[later] = order[later][key[later].argsort(stable=True)]
+    z = residual[order]
     for step in range(1, int(lengths.max())):
         place = starts[lengths > step] + step
         z[place] += a * z[place - 1]
-    return replace(frames, z=z + mean)
+    made = frames.z.clone()
+    made[sounding] = z + mean
+    return replace(frames, z=made)
+
+
+def _means(z: Float[Tensor, "N D"], utterance: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
+    """The mean of its utterance for every frame."""
+    count = torch.bincount(utterance)
+    total = torch.zeros(len(count), z.shape[1], dtype=torch.float64).index_add(0, utterance, z.double())
+    return (total / count.clamp(min=1).unsqueeze(1)).float()[utterance]
