@@ -143,5 +143,5 @@ def _outcome(run: Run, name: str, stages: Stages) -> Outcome:
     return outcome
 
 
-def _training(run: Run) -> dict[str, list[dict[str, int | float]]]:
+def _training(run: Run) -> dict[str, list[dict[str, int | float | None]]]:
     return {name: history.epochs for name, history in run.histories.items()}

@@ -85,6 +85,8 @@ class _Training(PatientTraining):
     def __init__(self, model: DynamicsModel, config: TrainConfig, seed: int) -> None:
         super().__init__(model, config, seed)
         self.adversary = self._adversary()
+        # One rollout of many that leaves the finite numbers would end a training that can learn not to.
+        self.leaves_out = config.unroll > 1
 
     def _adversary(self) -> Adversary | None:
         if not self.config.adversary:
@@ -99,7 +101,7 @@ class _Training(PatientTraining):
 
     def step(self, segment: Segment, generator: torch.Generator) -> Tensor:
         loss = super().step(segment, generator)
-        if self.adversary is not None:
+        if self.adversary is not None and loss.isfinite():
             self.adversary.step()
         return loss
 

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,9 +31,12 @@ Progress = Callable[[str], None]
 
 @dataclass
 class History:
-    """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate."""
+    """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate.
 
-    epochs: list[dict[str, int | float]] = field(default_factory=list)
+    A validation loss that is not finite is None; `left_out` counts batches that are not in the training loss.
+    """
+
+    epochs: list[dict[str, int | float | None]] = field(default_factory=list)
     best: float = float("inf")
     best_epoch: int = -1
     waited: int = 0
@@ -44,6 +48,7 @@ class Training(ABC):
     """Model, optimizer and history, which are saved and restored together."""
 
     section: ClassVar[str]  # of the configuration, which checkpoints and messages name
+    leaves_out = False  # whether a batch whose loss is not finite is left out and counted, and not an error
 
     def __init__(self, model: nn.Module, config: TrainConfig | ScoreConfig, seed: int, **optimizer: Any) -> None:
         """`optimizer` are settings of AdamW beyond those of the configuration."""
@@ -90,10 +95,11 @@ class Training(ABC):
 
     def epoch(self, train: Windows, validation: Windows) -> None:
         """One pass, then one validation."""
-        loss = self._pass(train)
+        loss, left_out = self._pass(train)
         held_out = self.validate(validation)
         h = self.history
-        h.epochs.append({"epoch": len(h.epochs) + 1, "train": loss, "validation": held_out})
+        known = held_out if isfinite(held_out) else None
+        h.epochs.append({"epoch": len(h.epochs) + 1, "train": loss, "validation": known, **left_out})
         if held_out < h.best:
             h.best, h.best_epoch, h.waited = held_out, len(h.epochs), 0
             self.best = self._weights()
@@ -105,7 +111,8 @@ class Training(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _pass(self, train: Windows) -> float:
+    def _pass(self, train: Windows) -> tuple[float, dict[str, int]]:
+        """The mean loss, and under `left_out` how many batches are not in it, if there are any."""
         generator = generator_for(self.seed, "epoch", len(self.history.epochs))
         self.model.train()
         # Dropout draws from the global stream, which therefore is fixed too, without touching the caller's.
@@ -113,15 +120,24 @@ class Training(ABC):
             torch.manual_seed(generator.initial_seed())
             losses = [self.step(segment, generator) for segment in self.batches(train, generator)]
         self.model.eval()
-        return float(torch.stack(losses).mean())
+        kept = [loss for loss in losses if loss.isfinite()]
+        left_out = len(losses) - len(kept)
+        if 2 * left_out > len(losses):
+            raise NumericalError(
+                f"training: {left_out} of {len(losses)} batches of epoch {len(self.history.epochs) + 1} led out of the "
+                f"finite numbers: lower {self.section}.learning_rate"
+            )
+        return float(torch.stack(kept).mean()), {"left_out": left_out} if left_out else {}
 
     def step(self, segment: Segment, generator: torch.Generator) -> Tensor:
-        """Learn from one batch."""
+        """Learn from one batch; from one that is left out nothing, and its loss is NaN."""
         loss = self.loss(segment, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         if not (loss.isfinite() and norm.isfinite()):
+            if self.leaves_out:
+                return torch.full_like(loss.detach(), torch.nan)
             raise NumericalError(
                 f"training: loss {loss.item():.3g}, gradient norm {norm.item():.3g} in epoch "
                 f"{len(self.history.epochs) + 1}: lower {self.section}.learning_rate"
@@ -131,8 +147,10 @@ class Training(ABC):
 
     def _line(self) -> str:
         last = self.history.epochs[-1]
-        losses = f"train {last['train']:.3f} validation {last['validation']:.3f}"
-        return f"epoch {last['epoch']}/{self.config.epochs} {losses}"
+        held_out = "not finite" if last["validation"] is None else f"{last['validation']:.3f}"
+        losses = f"train {last['train']:.3f} validation {held_out}"
+        left_out = f" ({last['left_out']} batches not finite, left out)" if "left_out" in last else ""
+        return f"epoch {last['epoch']}/{self.config.epochs} {losses}{left_out}"
 
     def _weights(self) -> dict[str, Tensor]:
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}

@@ -1,0 +1,80 @@
+"""Batches whose rollouts leave the finite numbers: left out and counted where models train on their own states."""
+
+import pytest
+import torch
+
+from audio_engram.errors import NumericalError
+from audio_engram.report.folder import Epoch
+from audio_engram.report.trainings import training
+from audio_engram.train import TrainConfig, _Training, fit
+from toys import training_toy
+
+FORCED = TrainConfig(epochs=2, batch_size=32, learning_rate=5e-3, precision="float32")
+UNROLLED = FORCED.model_copy(update={"unroll": 4, "batch_size": 16})
+ADVERSE = UNROLLED.model_copy(update={"step": "sample", "adversary": 0.5})
+
+
+def spoiled(monkeypatch, which):
+    """The losses of the batches with these numbers, from 0, are not finite."""
+    seen, loss = [], _Training.loss
+
+    def other(self, segment, generator):
+        value = loss(self, segment, generator)
+        seen.append(len(seen))
+        return value * torch.inf if seen[-1] in which else value
+
+    monkeypatch.setattr(_Training, "loss", other)
+    return seen
+
+
+@pytest.mark.parametrize("config", [UNROLLED, ADVERSE])
+def test_a_batch_that_leaves_the_finite_numbers_is_left_out_and_counted(monkeypatch, config):
+    model, windows = training_toy("mdn", config)
+    spoiled(monkeypatch, {1, 2})
+    said = []
+    history = fit(model, windows, config, 3, progress=said.append)
+    first, second = history.epochs
+    assert first["left_out"] == 2
+    assert "left_out" not in second
+    assert said[0].endswith("(2 batches not finite, left out)")
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert torch.tensor([first["train"], second["validation"]]).isfinite().all()
+
+
+def test_it_teaches_nothing(monkeypatch):
+    plain, windows = training_toy("mdn", UNROLLED)
+    before = {k: v.clone() for k, v in plain.state_dict().items()}
+    loop = _Training(plain, UNROLLED, 3)
+    spoiled(monkeypatch, {0})
+    segment = next(loop.batches(windows[0], torch.Generator().manual_seed(0)))
+    assert loop.step(segment, torch.Generator()).isnan()
+    assert all(torch.equal(v, before[k]) for k, v in plain.state_dict().items())
+    assert loop.step(segment, torch.Generator()).isfinite()
+    assert not all(torch.equal(v, before[k]) for k, v in plain.state_dict().items())
+
+
+def test_more_than_half_of_an_epoch_is_an_error(monkeypatch):
+    model, windows = training_toy("mdn", UNROLLED)
+    seen = spoiled(monkeypatch, range(10**6))
+    with pytest.raises(NumericalError, match=r"^training: (\d+) of \1 batches of epoch 1 led out of the finite"):
+        fit(model, windows, UNROLLED, 3)
+    assert len(seen) > 2
+
+
+def test_on_true_contexts_the_first_is_an_error(monkeypatch):
+    model, windows = training_toy("mdn", FORCED)
+    spoiled(monkeypatch, {1})
+    with pytest.raises(NumericalError, match=r"in epoch 1: lower train\.learning_rate"):
+        fit(model, windows, FORCED, 3)
+
+
+def test_a_validation_that_is_not_finite_is_no_number_and_never_the_best(monkeypatch):
+    model, windows = training_toy("mdn", UNROLLED)
+    values = iter([float("nan"), 2.0])
+    monkeypatch.setattr(_Training, "validate", lambda self, windows: next(values))
+    said = []
+    history = fit(model, windows, UNROLLED, 3, progress=said.append)
+    assert [one["validation"] for one in history.epochs] == [None, 2.0]
+    assert history.best_epoch == 2
+    assert "validation not finite" in said[0]
+    assert training({"regime-mdn-mean": [Epoch(**one) for one in history.epochs]})
