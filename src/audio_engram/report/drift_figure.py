@@ -37,6 +37,8 @@ LOOKS = {
     "frechet_increments_ratio": replace(FAR, guides=((1.0, "real"),)),
     "magnitude_p50_ratio": Look("step", bands=((0.8, 1.25),), guides=((1.0, ""),)),
 }
+Limits = tuple[float, float] | None
+"""Of the vertical axis; None for what the values ask for."""
 BROKEN = (
     " Where some rollouts had left the finite numbers, or a value has no interval, marks are hollow and no line joins "
     "them: they are of other rollouts at every step."
@@ -68,8 +70,8 @@ def _panel(records: Measurements, metric: str, name: str) -> list[Drawn]:
     if not look.limits:
         joined = [r for curve in found for r in curve.records if r not in apart[curve.label]]
         anchors = [r for curve in beside for r in curve.records]
-        look = replace(look, limits=_limits([*joined, *anchors] or of_metric, look.bands))
-    drawn = [piece for curve in found for piece in _pieces(curve, apart[curve.label])]
+        look = replace(look, limits=_limits([*joined, *anchors] or of_metric, look))
+    drawn = [piece for curve in found for piece in _pieces(curve, apart[curve.label], look.limits)]
     note = _beyond([(c.label, r) for c in found for r in apart[c.label]], look.limits)
     panel = replace(line_panel(title_of(metric), name, drawn, look, beside), note=note)
     return [(panel, [*found, *beside])]
@@ -84,27 +86,28 @@ def _apart(records: Measurements, curve: Curve) -> list[Measurement]:
     return [r for r in curve.records if r.value is not None and (r.low is None or 0 < broken <= r.step)]
 
 
-def _pieces(curve: Curve, apart: list[Measurement]) -> list[Curve]:
-    """The curve with a gap where records stand apart, and these as hollow marks."""
-    if not apart:
-        return [curve]
-    gaps = tuple(
-        r.model_copy(update=dict.fromkeys(("value", "low", "high"))) if r in apart else r for r in curve.records
-    )
-    hollow = curve.style._replace(dash="none", filled=False)
-    marks = [replace(curve, style=hollow, records=tuple(apart))]
-    return [replace(curve, records=gaps), *marks] if len(apart) < len(curve.records) else marks
+def _pieces(curve: Curve, apart: list[Measurement], limits: Limits) -> list[Curve]:
+    """The curve with a gap where records stand apart, and those of them that the axis shows as hollow marks."""
+    nothing: dict[str, None] = dict.fromkeys(("value", "low", "high"))
+    gaps = tuple(r.model_copy(update=nothing) if r in apart else r for r in curve.records)
+    shown = tuple(r for r in apart if _inside(r, limits))
+    marks = replace(curve, style=curve.style._replace(dash="none", filled=False), records=shown, with_interval=False)
+    joined = [replace(curve, records=gaps)] * (len(apart) < len(curve.records))
+    return [*joined, *([marks] if shown else [])]
 
 
-def _beyond(apart: list[tuple[str, Measurement]], limits: tuple[float, float] | None) -> str:
+def _beyond(apart: list[tuple[str, Measurement]], limits: Limits) -> str:
     """What lies beyond the axis, which is made for the others."""
-    low, high = limits or (-float("inf"), float("inf"))
     told: dict[str, list[str]] = {}
     for label, r in apart:
-        if r.value is not None and not low <= r.value <= high:
+        if not _inside(r, limits):
             told.setdefault(label, []).append(f"{numbers.number(r.value)} at {r.step}")
     named = "; ".join(f"{label} {', '.join(values)}" for label, values in told.items())
     return f"Beyond the axis: {named}." if named else ""
+
+
+def _inside(record: Measurement, limits: Limits) -> bool:
+    return limits is None or (record.value is not None and limits[0] <= record.value <= limits[1])
 
 
 def _beside(records: Measurements) -> list[Curve]:
@@ -119,10 +122,10 @@ def _looks(records: Measurements) -> dict[str, Style]:
     return {name: MODELS[name] if name in MODELS else next(free) for name in trainings(records)}
 
 
-def _limits(records: Sequence[Measurement], bands: tuple[tuple[float, float], ...] = ()) -> tuple[float, float] | None:
-    """A range that shows all values: one broken rollout makes an interval of many decades."""
-    values = [r.value for r in records if r.value is not None]
-    ends = [v for pair in (*((r.low, r.high) for r in records), *bands) for v in pair if v is not None]
+def _limits(records: Sequence[Measurement], look: Look) -> Limits:
+    """A range that shows all values and guides: one broken rollout makes an interval of many decades."""
+    values = [*(r.value for r in records if r.value is not None), *(value for value, _ in look.guides)]
+    ends = [v for pair in (*((r.low, r.high) for r in records), *look.bands) for v in pair if v is not None]
     if not values or min(values) <= 0:
         return None
     low, high = min([*values, *ends]), max([*values, *ends])

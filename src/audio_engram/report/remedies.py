@@ -9,7 +9,7 @@ from audio_engram.report.tables import Table, shown
 
 JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
 DISTANCES = ("frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio", "cycle_error_ratio")
-COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *DISTANCES, "speech_share")
+COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", "speech_share", *DISTANCES)
 Cells = dict[tuple[str, str], Measurement]
 """Of a model and a metric."""
 
@@ -28,6 +28,8 @@ def remedies(records: Measurements, frame_rate: float | None) -> list[Table]:
             " Of rollouts that leave the finite numbers only what comes before is in them: brackets say how many never "
             "leave them, and such a figure may look better than it is."
         )
+    else:
+        cells = {key: r for key, r in cells.items() if key[1] != "finite_share"}
     present = [metric for metric in COLUMNS if any(metric == known for _, known in cells)]
     heads = [_head([cells[key] for key in cells if key[1] == metric], frame_rate) for metric in present]
     rows = tuple((words.model(model), *(_cell(cells, model, metric) for metric in present)) for model in ordered)
