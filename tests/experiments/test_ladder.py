@@ -10,6 +10,7 @@ from audio_engram.data.processes import World
 from audio_engram.decision import Decision
 from audio_engram.errors import UsageError
 from audio_engram.experiments import EXPERIMENTS
+from audio_engram.experiments.outcome import show
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
@@ -144,6 +145,10 @@ def test_the_magnitude_of_noise_is_not_predictable_at_lag_two(noise):
     finding = next(f for f in decision.findings if f.criterion.experiment == "magnitude")
     assert finding.measured.lag == 2
     assert finding.verdict != "pass"
+    found = measured.select(experiment="magnitude", metric="magnitude_r2", lag=2, data="real")
+    for model in ("vmf", "magnitude", "magnitude_utterance"):
+        assert show(found.one(model=model)) in finding.words
+    assert "tterance" not in finding.would_change  # which have been tried
     assert measured.one(experiment="magnitude", metric="magnitude_r2", model="vmf", lag=2, data="real").value < 0.02
 
 
@@ -179,6 +184,23 @@ def test_true_frames_repair_what_free_running_loses(ar):
         a = measured.select(experiment="injection", model=head, metric="delta_nll", mode="A")
         for step in (1, 2):
             assert c.one(step=step).value == pytest.approx(a.one(step=step).value, rel=1e-4, abs=1e-4)
+
+
+def test_a_gap_stands_beside_that_of_regression_to_the_mean_and_what_unrolled_training_gave(either):
+    _, decision, measured = either
+    mine = measured.select(experiment="injection")
+    trivial = mine.one(model="ar1", metric="advantage_kept")
+    for finding in (f for f in decision.findings if f.criterion.experiment == "injection"):
+        head = finding.measured.model
+        assert finding.reference == trivial
+        # Of AR(1) itself a true frame brings back everything, and its label has no part in that it is a baseline.
+        assert f"AR(1) keeps {show(trivial)} and would be called " in finding.words
+        assert "no advantage by" not in finding.words
+        assert f"a true frame brings back {show(mine.one(model=head, metric='recovery', step=4))}" in finding.words
+        assert f"steps 2 to {STEPS} of " in finding.words
+        unrolled = mine.one(model=f"{head}_k4", metric="delta_nll_rollout", mode="D")
+        assert show(unrolled) in finding.would_change
+        assert show(mine.one(model=head, metric="delta_nll_rollout", mode="D")) in finding.would_change
 
 
 def test_teacher_forcing_means_the_same_in_both_rollout_experiments(either):

@@ -9,6 +9,7 @@ from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import Scores, expected_log_magnitude, predictor, score
 from audio_engram.runs import Run
+from audio_engram.spoken import spoken
 
 CLEAN_LAG = 2  # at lag 1 the last frame's distance from the mean tells the magnitude even of white noise
 
@@ -73,19 +74,16 @@ def _training_mean(windows: Windows) -> float:
 
 
 def _judge(measured: list[Measurement]) -> Finding:
-    own = next(
-        m
-        for m in measured
-        if m.metric == "magnitude_r2" and m.model == "vmf" and m.lag == CLEAN_LAG and m.data == "real"
-    )
-    of_mean = next(
-        m
-        for m in measured
-        if m.metric == "magnitude_r2_of_mean" and m.model == "vmf" and m.lag == CLEAN_LAG and m.data == "real"
-    )
+    def of(model: str, metric: str = "magnitude_r2") -> Measurement:
+        wanted = (model, metric, CLEAN_LAG, "real")
+        return next(m for m in measured if (m.model, m.metric, m.lag, m.data) == wanted)
+
+    own = of("vmf")
     words = (
-        f"At lag {CLEAN_LAG} the magnitude head explains R² {show(own)} of log magnitude; "
-        f"the norm of the predicted mean, which shrinks by construction, would say {show(of_mean)}."
+        f"At lag {CLEAN_LAG} {spoken(own.model)} explains R² {show(own)} of log magnitude by its E[log m]; a model of "
+        f"the magnitude only {show(of('magnitude'))}, with utterance-level features as well "
+        f"{show(of('magnitude_utterance'))}. The norm of the predicted mean, which shrinks by construction, would say "
+        f"{show(of('vmf', 'magnitude_r2_of_mean'))}."
     )
     return Finding(
         criterion=CRITERION,
@@ -93,5 +91,5 @@ def _judge(measured: list[Measurement]) -> Finding:
         verdict=CRITERION.judge(own),
         cause=CRITERION.cause(own),
         words=words,
-        would_change="Utterance-level features, a longer context, or more training speakers.",
+        would_change="A longer context, or more training speakers.",
     )

@@ -85,10 +85,10 @@ def factorisation(records: Measurements, name: str, wanted: float | None = None)
     }
     return figure(
         f"Rollouts by step. {INTERVALS} The shaded strip of the magnitude ratio is 0.8–1.25; the grey band "
-        "of the cosine is what a predictor trained directly at that lag reaches. Dashed lines are the "
-        "baseline, the true magnitude, standing still and the training mean. Cosines are of the step "
-        "taken: mean direction at median magnitude, or the mean of the MDN's most probable component. The ceiling is "
-        "of E[δ].",
+        "of the cosine is the best that a predictor trained directly at that lag or a longer one reaches. "
+        "Dashed lines are the baseline, the true magnitude, standing still and the training mean. Cosines are of the "
+        "step taken: mean direction at median magnitude, or the mean of the MDN's most probable component. The ceiling "
+        "is of E[δ].",
         _along_step(records, name, looks),
     )
 

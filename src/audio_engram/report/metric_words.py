@@ -50,14 +50,17 @@ METRICS = {
         "direction cosine, standardised", "", "The same where every dimension has unit variance."
     ),
     "ceiling_direction_cosine": Metric(
-        "ceiling of the direction cosine", "", "Reached by E[δ] of a predictor trained directly at that distance."
+        "ceiling of the direction cosine",
+        "",
+        "Reached by E[δ] of a predictor trained directly at a lag: the best of heads and baselines, and of all lags "
+        "from that step to the longest trained.",
     ),
     "innovation_cosine": Metric(
         "innovation cosine", "", "Predicted against true increment, both after the AR(1) part is removed."
     ),
     "state_r2": Metric("next-state R²", "", "Share of the variance of the next state that is explained."),
     "increment_r2": Metric("increment R²", "", "Share of the squares of the increment that is explained."),
-    "magnitude_r2": Metric("log-magnitude R², own head", "", "R² of log m by the magnitude head's own E[log m]."),
+    "magnitude_r2": Metric("log-magnitude R², own E[log m]", "", "R² of log m by the model's own E[log m]."),
     "magnitude_r2_of_mean": Metric(
         "log-magnitude R², norm of the mean",
         "",
@@ -120,7 +123,10 @@ METRICS = {
         "Of the raw increments; comparable only between representations that hold the same numbers.",
     ),
     "advantage_kept": Metric(
-        "advantage kept", "", "Share of the teacher-forced advantage that free running keeps from step 2 on."
+        "advantage kept",
+        "",
+        "Share of the teacher-forced advantage that free running keeps from step 2 on; negative where it is worse than "
+        "the increment baseline.",
     ),
     "dynamics_ratio": Metric("ratio of dynamics", "", "Dynamics a second over those of the run's own representation."),
     "spectral_distance": Metric(

@@ -48,8 +48,8 @@ MODELS = {
     "ar1": "diagonal AR(1)",
     "utterance": "utterance mean",
     "ceiling": "ceiling (direct at that lag)",
-    "magnitude": "magnitude head",
-    "magnitude_utterance": "head + utterance features",
+    "magnitude": "magnitude only",
+    "magnitude_utterance": "magnitude only + utterance features",
     "two_stage": "two stages",
     "codec": "codec",
     "residual-memory": "residual memory",
@@ -96,21 +96,24 @@ EXPERIMENTS = {
         "Magnitude",
         "Is the magnitude of the increments truly unpredictable?",
         "A mean that shrinks towards nothing has a small norm, so R² by the norm of the predicted mean is "
-        "negative by construction. The magnitude head's own E[log m] is the fair figure; both are shown.",
+        "negative by construction. A model's own E[log m] is the fair figure; both are shown. Models of the magnitude "
+        "only know no direction.",
     ),
     "factorisation": Experiment(
         "Factorisation",
         "Does direction × magnitude hold up in a rollout?",
         "At rollout step s the last true frame is s frames old, so a predictor trained directly at lag s "
-        "bounds what any mean rollout can know: the grey ceiling. Dotted lines are the same models fed "
+        "bounds what any mean rollout can know: the grey ceiling, which is the best of that lag and all longer ones. "
+        "Dotted lines are the same models fed "
         "the truth at every step. A magnitude ratio near zero is stability bought by predicting nothing.",
     ),
     "injection": Experiment(
         "Injection",
         "Where does the rollout gap come from?",
         "The same rollout is given the true state at every step (A), after steps 4, 8 and 12 (B), after "
-        "step 1 only (C) or never (D). If B returns to A after each injection, the drift is recoverable; "
-        "if one step on its own states already costs most of the gap, that step is what breaks.",
+        "step 1 only (C) or never (D). What is lost is asked in this order: is half of it kept, is all of it gone "
+        "after one step on its own states, does B return to A after each injection? AR(1) is asked the same. On true "
+        "states these figures differ a little from those of Predictability: they are of the frames in rollouts alone.",
     ),
     "structure": Experiment(
         "Structure",
