@@ -18,11 +18,15 @@ LETTER = 6.6  # of room for a label
 
 
 class Across(NamedTuple):
-    """The axis of dots: upright lines with their labels, its range, and whether values may be of any size."""
+    """The axis of dots: upright lines with their labels, its range, and whether values may be of any size.
+
+    Sizes below the `finest` need not be told apart.
+    """
 
     lines: tuple[tuple[float, str], ...] = ((0.0, ""),)
     limits: tuple[float, float] | None = None
     any_size: bool = False
+    finest: float = 0.0
 
 
 ZERO = Across()
@@ -59,7 +63,7 @@ def dot_panel(title: str, name: str, rows: Sequence[Row], across: Across = ZERO)
                 )
             _value(on, row.record, place)
         if across.any_size:
-            scale(on, "x", [row.record.value for row in rows if row.record.value is not None])
+            scale(on, "x", [max(abs(r.value), across.finest) for _, r, _ in rows if r.value is not None])
         if across.limits:
             on.set_xlim(*across.limits)
         return Panel(title, to_svg(on, name), describe(title, rows))

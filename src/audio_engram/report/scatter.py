@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from audio_engram import numbers
 from audio_engram.measurements import Measurement
@@ -15,6 +15,8 @@ from audio_engram.report.scales import scale
 from audio_engram.report.series import Style
 
 HEIGHT = 330.0
+RATIOS, NEAR_ONE = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0), (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
+WIDE = 1.8  # times its lower end an axis of ratios may reach, to have ticks near 1
 
 
 class Point(NamedTuple):
@@ -55,6 +57,65 @@ def scatter_panel(
         on.yaxis.set_major_formatter(FuncFormatter(numbers.tick))
         _label(on, seen)
         return Panel(title, to_svg(on, name), _described(title, points), note=_further_down(seen))
+
+
+class Plane(NamedTuple):
+    """Two axes of ratios: their labels, what is wanted to stay below along each, and their ranges."""
+
+    labels: tuple[str, str]
+    wanted: tuple[float, float]
+    across: tuple[float, float]
+    upwards: tuple[float, float]
+
+
+def ratio_panel(title: str, name: str, points: Sequence[Point], plane: Plane) -> Panel:
+    """Points on logarithmic axes around a cross at (1, 1), with the corner shaded that is wanted.
+
+    What lies outside, or is no number, stands in the note.
+    """
+    with axes(Margins(left=64, right=24, top=12, bottom=44), height=HEIGHT) as on:
+        seen = [one for point in points if (one := _within(point, plane)) is not None]
+        on.set_xscale("log")
+        on.set_yscale("log")
+        on.set_xlim(*plane.across)
+        on.set_ylim(*plane.upwards)
+        _corner(on, plane)
+        for one in seen:
+            _cross(on, one)
+        on.set_xlabel(plane.labels[0])
+        on.set_ylabel(plane.labels[1])
+        on.grid(axis="x", visible=True)
+        for axis, (low, high) in ((on.xaxis, plane.across), (on.yaxis, plane.upwards)):
+            axis.set_major_locator(FixedLocator(RATIOS if high > WIDE * low else NEAR_ONE))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(numbers.tick))
+        _label(on, seen)
+        drawn = {one.point.label for one in seen}
+        outside = _outside([point for point in points if point.label not in drawn])
+        return Panel(title, to_svg(on, name), _described(title, points), note=outside)
+
+
+def _within(point: Point, plane: Plane) -> Seen | None:
+    x, y = point.x.value, point.y.value
+    if x is None or y is None:
+        return None
+    inside = plane.across[0] <= x <= plane.across[1] and plane.upwards[0] <= y <= plane.upwards[1]
+    return Seen(point, x, y, below=False) if inside else None
+
+
+def _corner(on: Axes, plane: Plane) -> None:
+    """What is wanted, and where nothing has changed."""
+    (x, y), (left, low) = plane.wanted, (plane.across[0], plane.upwards[0])
+    on.fill_between([left, x], low, y, color=color("threshold"), alpha=0.1, linewidth=0)
+    on.plot([left, x, x], [y, y, low], color=color("threshold"), linewidth=1, linestyle=(0, (3, 2)))
+    on.plot(1, 1, "+", color=color("ink"), markersize=11, markeredgewidth=1.4, zorder=3)
+
+
+def _outside(points: Sequence[Point]) -> str:
+    """The values of points that are not drawn."""
+    said = (f"{p.label} at {numbers.number(p.x.value)} and {numbers.number(p.y.value)}" for p in points)
+    listed = "; ".join(said)
+    return f"Outside (across and upwards): {listed}." if listed else ""
 
 
 def _seen(point: Point, lowest: float) -> Seen | None:

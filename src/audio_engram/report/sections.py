@@ -9,8 +9,10 @@ from audio_engram.measurements import Measurements
 from audio_engram.report import figures, tables, words
 from audio_engram.report.clusters import archetype_tables, archetypes_shown, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
+from audio_engram.report.corrections import correction
 from audio_engram.report.figure import Figure
 from audio_engram.report.folder import RunFolder
+from audio_engram.report.memories import memory, memory_tables
 from audio_engram.report.remedies import anchors, remedies
 from audio_engram.report.tables import Table
 
@@ -117,6 +119,8 @@ def _groups(name: str, records: Measurements) -> list[tuple[str, Measurements]]:
 def _figures(name: str, prefix: str, records: Measurements, findings: tuple[Finding, ...]) -> tuple[Figure, ...]:
     if name == "factorisation":
         return tuple(figures.factorisation(records, prefix, _threshold(findings, "direction_cosine")))
+    if name in JUDGED:
+        return tuple(JUDGED[name](records, prefix, findings))
     return tuple(figures.DRAWN[name](records, prefix)) if name in figures.DRAWN else ()
 
 
@@ -156,23 +160,6 @@ def _magnitude(records: Measurements) -> list[Table]:
     return tables.across(records, metrics, "R² of the log-magnitude. Above zero beats a constant.")
 
 
-MEMORY = (
-    (
-        ("parameters", "delta_nll", "delta_nll_rollout", "frechet_latents_ratio", "magnitude_p50_ratio"),
-        "Memories, their placebos, and correctors of the model without a memory. Ratios are those of sampled rollouts "
-        "to real stretches: 1 for the same.",
-    ),
-    (
-        ("delta_nll_difference", "delta_nll_rollout_difference", "state_error_difference", "frechet_latents_times"),
-        "The first model less the second, on the same frames. Negative is better, and below 1 for distances.",
-    ),
-    (
-        ("prototypes_in_use", "prototypes_at_once", "prototypes_apart", "prototype_gate"),
-        "What held-out contexts read.",
-    ),
-)
-
-
 CORRECTION = (
     (
         (
@@ -193,10 +180,11 @@ CORRECTION = (
 )
 
 
-def _side_by_side(groups: tuple[tuple[tuple[str, ...], str], ...]) -> Callable[[Measurements], list[Table]]:
-    """A table for each group of metrics with its caption."""
-    return lambda records: [
-        table for metrics, caption in groups for table in tables.by_model(records, metrics, caption)
+def _correction(records: Measurements) -> list[Table]:
+    return [
+        table
+        for metrics, caption in CORRECTION
+        for table in tables.by_name(records, metrics, caption, ("corrector",), lambda name: (name.partition(" - ")[0],))
     ]
 
 
@@ -226,6 +214,12 @@ def _generic(records: Measurements) -> list[Table]:
     return [Table(f"The measurements of this experiment.{more}", table.columns, table.rows, table.heads)]
 
 
+JUDGED: dict[str, Callable[[Measurements, str, tuple[Finding, ...]], list[Figure]]] = {
+    "memory": memory,
+    "correction": correction,
+}
+"""Figures that show what was judged, and by which bar."""
+
 TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "predictability": _predictability,
     "magnitude": _magnitude,
@@ -242,8 +236,8 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "two_stage": _two_stage,
     "structure": structure_tables,
     "archetypes": archetype_tables,
-    "memory": _side_by_side(MEMORY),
+    "memory": memory_tables,
     "sampling": _sampling,
-    "correction": _side_by_side(CORRECTION),
+    "correction": _correction,
     "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
 }

@@ -1,6 +1,6 @@
 """The small tables beside the figures, and the full one at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from audio_engram import numbers
@@ -111,17 +111,29 @@ def across(records: Measurements, metrics: Sequence[str], caption: str) -> list[
 def by_model(
     records: Sequence[Measurement], metrics: Sequence[str], caption: str, rows_are: str = "model"
 ) -> list[Table]:
-    """Metrics side by side, a row for each model in the order of the records, on held-out speakers.
+    """Metrics side by side, a row for each model in the order of the records, on held-out speakers."""
+    return by_name(records, metrics, caption, (rows_are,), lambda name: (words.model(name),))
+
+
+def by_name(
+    records: Sequence[Measurement],
+    metrics: Sequence[str],
+    caption: str,
+    rows_are: tuple[str, ...],
+    named: Callable[[str], tuple[str, ...]],
+) -> list[Table]:
+    """The same where models have their own names, in as many columns as `rows_are`.
 
     Of several records of a model and metric the last one is shown.
     """
     cells = {(r.model, r.metric): r for r in records if r.metric in metrics}
     present = [metric for metric in metrics if any(metric == known for _, known in cells)]
     rows = tuple(
-        (words.model(name), *(shown(cells.get((name, metric))) for metric in present))
+        (*named(name), *(shown(cells.get((name, metric))) for metric in present))
         for name in dict.fromkeys(name for name, _ in cells)
     )
-    return [Table(caption, (rows_are, *(words.metric(metric).label for metric in present)), rows)] if rows else []
+    columns = (*rows_are, *(words.metric(metric).label for metric in present))
+    return [Table(caption, columns, rows, len(rows_are))] if rows else []
 
 
 def all_records(records: Measurements) -> Table:

@@ -246,8 +246,13 @@ def metric(name: str) -> Metric:
 
 
 def model(name: str) -> str:
-    """The words for a model; an unknown one keeps its own name, and a difference names both sides."""
-    return " − ".join(MODELS.get(side, side) for side in name.split(" - "))
+    """The words for a model; an unknown one keeps its own name, and a difference names both sides.
+
+    A placebo beside its memory is called no more than what it is.
+    """
+    first, *others = (MODELS.get(side, side) for side in name.split(" - "))
+    beside = (f"placebo{other[len(first) :]}" if other.startswith(f"{first}: ") else other for other in others)
+    return " − ".join([first, *beside])
 
 
 def brief(label: str) -> str:
