@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 from audio_engram.caveats import caveats
 from audio_engram.codecs.derived import check_decoder
@@ -40,9 +41,9 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        self.run.log(f"{name} ...")
+    def stage(self, name: str, place: str = "") -> Iterator[None]:
+        """Time what happens inside; `place` says where in the run it stands."""
+        self.run.log(f"{name}{place} ...")
         start = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - start, 2)
@@ -69,10 +70,8 @@ def climb(run: Run, command: str = "") -> Decision:
         run.frames()
     _check(run, first)
     measured = _Measured()
-    for name in first:
-        measured.add(_outcome(run, name, stages))
-    for name in _further(run, measured):
-        measured.add(_outcome(run, name, stages))
+    for name in chain(first, _further(run, measured)):
+        measured.add(_outcome(run, name, stages, _place(names, measured)))
     Measurements(measured.records).write(run.folder / "measurements.json")
     publish_text(run.folder / "training.json", json.dumps(_training(run), indent=1) + "\n")
     with stages.stage("audio"):
@@ -101,12 +100,14 @@ class _Measured:
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    experiments: int = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take an experiment's outcome."""
         self.records += outcome.measurements
         self.findings += outcome.findings
         self.warnings += outcome.warnings
+        self.experiments += 1
 
 
 def _further(run: Run, so_far: _Measured) -> Iterator[str]:
@@ -133,11 +134,17 @@ def _check(run: Run, names: tuple[str, ...]) -> None:
     check_counts(run, names)
 
 
-def _outcome(run: Run, name: str, stages: Stages) -> Outcome:
+def _place(names: tuple[str, ...], so_far: _Measured) -> str:
+    """Which experiment of how many comes next; of the tree nobody knows how many, because it asks as it goes."""
+    of = "" if names == (TREE,) else f" of {len(EXPERIMENTS if names == (ALL,) else names)}"
+    return f": experiment {so_far.experiments + len(so_far.left_out) + 1}{of}"
+
+
+def _outcome(run: Run, name: str, stages: Stages, place: str) -> Outcome:
     """As an earlier process kept it, or measured now."""
     if (kept := take(run, name)) is not None:
         return kept
-    with stages.stage(name):
+    with stages.stage(name, place):
         outcome = EXPERIMENTS[name](run)
         keep(run, name, outcome)
     return outcome

@@ -11,6 +11,7 @@ from typing import Any
 
 from audio_engram.caveats import leaks
 from audio_engram.data.publish import publish_text
+from audio_engram.dynamics.model import training_precision
 from audio_engram.runs import Run
 
 FILE = "provenance.json"
@@ -70,6 +71,7 @@ def _facts(run: Run, seconds: dict[str, float], commands: dict[str, Any]) -> dic
         **commands,
         "seed": run.config.seed,
         "device": str(run.device),
+        "precision": str(training_precision(run.config.train.precision, run.device)).removeprefix("torch."),
         "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version(), "machine": platform.processor() or platform.machine()},
         "codec": _codec_facts(run),

@@ -34,7 +34,7 @@ SETTINGS = {
 }
 
 
-def climbed(folder, names, world="noise"):
+def climbed(folder, names, world="noise", log=lambda line: None):
     given = {
         "data": {"corpus": f"world:{world}:16", "test": 0.4},
         "experiments": SETTINGS["experiments"] | {"names": names},
@@ -43,13 +43,18 @@ def climbed(folder, names, world="noise"):
         patch.setattr(World, "utterances_per_speaker", 1)
         patch.setattr(World, "frames", 150)
         patch.setattr(World, "dim", 4, raising=False)
-        run = Run(folder, make_config(SETTINGS | given), log=lambda line: None)
+        run = Run(folder, make_config(SETTINGS | given), log=log)
         decision = climb(run, "test")
     return decision, Measurements.read(folder / "measurements.json")
 
 
 def test_what_the_tree_asks_for_is_measured_and_nothing_else(tmp_path):
-    decision, records = climbed(tmp_path, ["tree"])
+    lines: list[str] = []
+    decision, records = climbed(tmp_path, ["tree"], log=lines.append)
+    # How many there will be nobody knows.
+    assert [line for line in lines if "experiment" in line][:2] == [
+        f"{name}: experiment {place} ..." for place, name in enumerate(BEGINNING[:2], 1)
+    ]
     path = {node.experiment for turn in decision.path for node in TREE.values() if node.question == turn.question}
     left_out = {name for name in EXPERIMENTS if f"The experiment {name} was left out" in "".join(decision.warnings)}
     assert {r.experiment for r in records} == (path | set(BEGINNING)) - left_out

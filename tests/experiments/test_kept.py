@@ -78,12 +78,16 @@ def test_finished_experiments_are_taken_and_the_end_is_the_same_to_the_byte(
         patch.setitem(EXPERIMENTS, "predictability", never)
         climb(Run(cut, whole.config, log=lines.append), "second")
     assert lines.count(f"predictability: taken from {cut}/outcomes/predictability.json") == 1
+    assert [line for line in lines if ": experiment " in line] == [
+        "magnitude: experiment 2 of 3 ...",
+        "injection: experiment 3 of 3 ...",
+    ]
     found = bytes_below(cut)
     assert found == bytes_below(whole.folder)
     assert {"measurements.json", "decision.json", "training.json", "audio/index.json"} <= set(found)
     assert b"free_running" in found["audio/index.json"]  # what listens plays the models whose training it finds
     facts = json.loads((cut / "provenance.json").read_text())
-    assert (facts["command"], facts["resumed_by"]) == ("first", ["second"])
+    assert (facts["command"], facts["resumed_by"], facts["precision"]) == ("first", ["second"], "float32")
     assert [stage["name"] for stage in facts["stages"]] == ["encode", "magnitude", "injection", "audio"]
     assert '<pre class="command">first\nsecond</pre>' in (cut / "report.html").read_text()
 

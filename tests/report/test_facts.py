@@ -9,7 +9,7 @@ from html_reading import Elements
 
 from audio_engram.decide import ARRAYS
 from audio_engram.report import write_report
-from audio_engram.report.facts import corpus_facts
+from audio_engram.report.facts import corpus_facts, run_facts
 from audio_engram.report.folder import Provenance
 
 SHORT = "Utterances shorter than one latent, left out"
@@ -21,6 +21,12 @@ def test_utterances_without_a_latent_are_counted(n: int | None, said: str | None
     if n is not None:
         facts["corpus"]["without_latent"] = n
     assert dict(corpus_facts(Provenance.model_validate(facts))).get(SHORT) == said
+
+
+@pytest.mark.parametrize(("precision", "said"), [(None, None), ("bfloat16", "bfloat16")])
+def test_the_precision_of_trainings_is_told_where_it_is_known(precision: str | None, said: str | None) -> None:
+    facts = provenance() | ({} if precision is None else {"precision": precision})
+    assert dict(run_facts(Provenance.model_validate(facts))).get("Training in") == said
 
 
 @pytest.mark.parametrize(

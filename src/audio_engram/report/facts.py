@@ -42,6 +42,8 @@ def run_facts(provenance: Provenance) -> Facts:
         ("Seed", str(provenance.seed)),
         ("Device", provenance.device),
     ]
+    if provenance.precision:  # of older runs it is not known
+        facts.append(("Training in", provenance.precision))
     if provenance.peak_memory_bytes is not None:
         facts.append(("Peak memory", numbers.size(provenance.peak_memory_bytes)))
     return facts

@@ -67,6 +67,7 @@ class Provenance(_Open):
     resumed_by: list[str] = []
     seed: int
     device: str
+    precision: str = ""
     versions: dict[str, str] = {}
     codec: CodecFacts
     corpus: CorpusFacts
