@@ -52,6 +52,13 @@ def test_what_is_given_describes_the_whole_run(begun: Config, capsys: pytest.Cap
     assert written() == begun
 
 
+def test_there_must_be_a_run_to_go_on_with(begun: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("encode", "run"):
+        assert cli.main([command, "--resume", "--out", "mistyped"]) == 2
+        assert "--resume: mistyped holds no run to go on with" in capsys.readouterr().err
+    assert not Path("mistyped").exists()
+
+
 def test_a_run_of_another_version_is_named(begun: Config, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("out/config.toml")
     path.write_text(path.read_text().replace("width =", "breadth ="))

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from audio_engram.errors import UsageError
 from audio_engram.sections import (
+    DAY,
     CorrectionConfig,
     DataConfig,
     ModelConfig,
@@ -27,6 +28,12 @@ def _with_one(values: tuple[int, ...]) -> tuple[int, ...]:
     if 1 not in values:
         raise ValueError("1 must be among them: the verdicts rest on it")
     return values
+
+
+def _fits(seed: int) -> int:
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError("a seed has 64 bits")
+    return seed
 
 
 def _odd(value: int) -> int:
@@ -47,13 +54,14 @@ def _rate(value: float) -> float:
     return value
 
 
+Seed = Annotated[int, AfterValidator(_fits)]
 Odd = Annotated[int, AfterValidator(_odd)]
 Components = Annotated[float, AfterValidator(_whole_or_share)]
 Rate = Annotated[float, AfterValidator(_rate)]
 Names = Annotated[tuple[str, ...], AfterValidator(distinct)]
 Lags = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(distinct)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(distinct)]
-Seconds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)]
+Seconds = Annotated[tuple[Annotated[float, Field(gt=0, le=DAY)], ...], AfterValidator(distinct)]
 LagsWithOne = Annotated[Lags, AfterValidator(_with_one)]
 Roles = Annotated[tuple[Literal["blend", "alone", "concentration", "magnitude"], ...], AfterValidator(distinct)]
 Unrolls = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(distinct)]
@@ -100,7 +108,10 @@ class ExperimentConfig(Section):
     resamples: int = Field(2000, ge=1000, description="times that speakers are drawn again for an interval")
     max_segments: int = Field(4096, ge=1, description="most stretches that are rolled out")
     audio_seconds: float = Field(
-        5.0, gt=0, description="length of a sound in the report, and of every recording that smoothing decodes [s]"
+        5.0,
+        gt=0,
+        le=DAY,
+        description="length of a sound in the report, and of every recording that smoothing decodes [s]",
     )
     representations: tuple[CodecConfig, ...] = Field((), description="compared with [codec]; empty: variants of it")
     structure_lags: Lags = Field((1, 2, 4), min_length=1, description="lags at which clusters of contexts are asked")
@@ -125,18 +136,20 @@ class ExperimentConfig(Section):
     )
     correction: CorrectionConfig = CorrectionConfig()
     horizons: Seconds = Field((1.0, 5.0, 20.0, 60.0), min_length=1, description="how far sampled rollouts go [s]")
-    stretch_seconds: float = Field(5.0, gt=0, description="length of the stretches that are held against real ones [s]")
+    stretch_seconds: float = Field(
+        5.0, gt=0, le=DAY, description="length of the stretches that are held against real ones [s]"
+    )
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
     decoded: int = Field(8, ge=0, description="so many of them are decoded and measured as audio; the first is heard")
     rollout_seconds: float = Field(
-        1.28, gt=0, description="length of the rollouts of all representations, and their ceiling's lag [s]"
+        1.28, gt=0, le=DAY, description="length of the rollouts of all representations, and their ceiling's lag [s]"
     )
 
 
 class Config(Section):
     """A run."""
 
-    seed: int = Field(0, description="root of every random stream")
+    seed: Seed = Field(0, description="root of every random stream")
     device: str = Field("auto", description="auto, cpu or cuda; auto: CUDA where there is one")
     codec: CodecConfig = CodecConfig()
     data: DataConfig = DataConfig()

@@ -13,6 +13,9 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+DAY = 86_400.0
+"""The longest that a setting in seconds may be."""
+
 Sizes = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct), Field(min_length=1)]
 Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(distinct), Field(min_length=1)]
 
@@ -171,4 +174,6 @@ class CorrectionConfig(Section):
     levels: Sizes = Field((0.2, 0.8), description="noise levels, in standard deviations of the latents")
     step_sizes: Sizes = Field((0.5,), description="of Langevin, in squares of the noise level")
     steps: Numbers = Field((1, 4), description="of Langevin, after each step of the rollout")
-    seconds: float = Field(20.0, gt=0, description="length of the sampled rollouts, of which the end is judged [s]")
+    seconds: float = Field(
+        20.0, gt=0, le=DAY, description="length of the sampled rollouts, of which the end is judged [s]"
+    )

@@ -15,9 +15,9 @@ from html_reading import Elements
 from audio_engram import cli
 from audio_engram.data import publish
 from audio_engram.errors import DataError, UsageError
-from audio_engram.measurements import Measurements
+from audio_engram.measurements import Measurement, Measurements
 from audio_engram.numbers import interval
-from audio_engram.report.side_by_side import Line, as_text, compare, grouped
+from audio_engram.report.side_by_side import TOLD, Line, as_text, compare, grouped
 from audio_engram.report.tables import Table
 
 
@@ -60,6 +60,23 @@ def test_without_a_metric_verdicts_come_first_and_rollouts_end_at_their_last_ste
     assert len({row[:4] for row in table.rows if not row[1].startswith("verdict")}) == len(
         [row for row in table.rows if not row[1].startswith("verdict")]
     )
+
+
+def test_experiments_without_a_choice_are_told_by_their_verdicts_and_what_these_rest_on(tmp_path: Path) -> None:
+    assert "archetypes" not in TOLD
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        decision = json.loads((run / "decision.json").read_text())
+        finding = decision["findings"][0]
+        finding["criterion"]["experiment"] = finding["measured"]["experiment"] = "archetypes"
+        (run / "decision.json").write_text(json.dumps(decision | {"findings": [finding]}))
+        record = Measurement.model_validate(finding["measured"])
+        beside = record.model_copy(update={"metric": "tightness_full"})
+        Measurements([record, beside]).write(run / "measurements.json")
+    table, _ = compare(runs)
+    (asked, figure) = table.rows
+    assert asked[1].startswith("verdict: ")
+    assert figure[4] == figure[5] == interval(record.value, record.low, record.high)
 
 
 def test_rows_stand_under_headings_and_the_terminal_stays_narrow(two: list[Path]) -> None:

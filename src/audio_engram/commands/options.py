@@ -98,7 +98,7 @@ def _resumed_config(options: argparse.Namespace) -> Path | None:
 
     path = Path(options.out / CONFIG)
     if not is_run(options.out):
-        return None
+        raise UsageError(f"--resume: {options.out} holds no run to go on with: check --out, or describe the run")
     try:
         read_config(path)
     except UsageError:

@@ -39,7 +39,8 @@ Key = tuple[str, str, str, str, int, int, str, str]
 def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]]:
     """The table, and what must be known before its columns are held against one another.
 
-    Without `metric` the rows are the figures of `TOLD` on real data at their last step; with it, all of that metric.
+    Without `metric` the rows are the figures of `TOLD` on real data at their last step, and of other experiments those
+    that were judged in any of the runs; with it, all of that metric.
 
     Raises:
         UsageError: fewer than two runs, one of them twice, or a metric that none of them has.
@@ -48,9 +49,13 @@ def compare(folders: Sequence[Path], metric: str = "") -> tuple[Table, list[str]
     if len(folders) < 2 or len({f.resolve() for f in folders}) < len(folders):
         raise UsageError("compare: name two or more different run folders")
     runs = [read_run(folder) for folder in folders]
-    cells = [{_key(r): r for r in run.measurements if _wanted(r, run, metric)} for run in runs]
+    judged = set() if metric else {key for run in runs for key in _judged(run)}
+    cells = [
+        {_key(r): r for r in run.measurements if _wanted(r, run, metric) or (r.split == "test" and _key(r) in judged)}
+        for run in runs
+    ]
     keys = list(dict.fromkeys(key for found in cells for key in found))
-    if not keys:
+    if metric and not keys:
         known = ", ".join(sorted({r.metric for run in runs for r in run.measurements}))
         raise UsageError(f"compare: no run has measured {metric}: known are {known}")
     rows = tuple((*_named(key), *(shown(found.get(key)) for found in cells)) for key in sorted(keys, key=_order))
@@ -131,6 +136,12 @@ def _wanted(record: Measurement, run: RunFolder, metric: str) -> bool:
     told = record.metric in TOLD.get(record.experiment, ()) and record.model in HEADS and record.data == "real"
     rolled = record.experiment != "factorisation" or record.mode == "free_running"
     return told and rolled and record.lag <= LONGEST_LAG and record.step == _last_step(run, record)
+
+
+def _judged(run: RunFolder) -> list[Key]:
+    """What verdicts rest on, of experiments that `TOLD` does not know."""
+    figures = [finding.measured for finding in run.decision.findings]
+    return [_key(figure) for figure in figures if figure.experiment not in TOLD]
 
 
 def _last_step(run: RunFolder, record: Measurement) -> int:
