@@ -51,7 +51,7 @@ def _points(records: Measurements) -> list[Point]:
     """Correctors by their numbers, with what both ratios need."""
     plain = next((r.value for r in records.select(metric="state_error", model=NONE)), None)
     errors = {_first(r): r for r in records.select(metric="state_error_difference")}
-    found = []
+    found: list[Point] = []
     for distance in records.select(metric="frechet_latents_times"):
         name = _first(distance)
         if plain and name in errors:
