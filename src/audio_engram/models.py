@@ -122,6 +122,11 @@ class Models(ABC):
     def _width(self, regime: Regime) -> int:
         return matched_width(self.config.model.model_copy(update=self._changed(regime)), self.frames().dim)
 
+    def kept_archetypes(self, count: int) -> Path | None:
+        """Where this run has kept so many archetypes, if it has."""
+        kept = self.folder / PROTOTYPES / f"k{count}.safetensors"
+        return kept if kept.exists() else None
+
     def prototypes(self, count: int) -> Float[Tensor, "K D"]:
         """The directions that a memory of so many starts from: the archetypes this run has kept, or clusters made now.
 
@@ -130,8 +135,7 @@ class Models(ABC):
         """
 
         def make() -> Tensor:
-            kept = self.folder / PROTOTYPES / f"k{count}.safetensors"
-            if kept.exists():
+            if kept := self.kept_archetypes(count):
                 self.log(f"memory: starts from {kept}")
                 return load_prototypes(kept, self.frames().scale)
             self.log(f"memory: starts from {count} clusters of training increments")

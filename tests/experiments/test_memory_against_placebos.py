@@ -9,7 +9,6 @@ import torch
 from audio_engram.config import make_config
 from audio_engram.data.processes import World
 from audio_engram.data.worlds import WORLDS
-from audio_engram.decision import Decision
 from audio_engram.distributions import DiagonalGaussian, VonMisesFisher
 from audio_engram.dynamics.memory import MemoryHead
 from audio_engram.errors import DataError, UsageError
@@ -23,7 +22,7 @@ from audio_engram.forcing import free_running
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.metrics import predictor, score, score_rollouts
 from audio_engram.regimes import PLACEBOS, memory_regime, placebos
-from audio_engram.report.sections import sections
+from audio_engram.report.memories import memory_tables
 from audio_engram.runs import Run
 from audio_engram.training_loop import History
 
@@ -146,6 +145,9 @@ def test_the_words_carry_the_numbers(null, records):
     assert show(records.one(model=f"memory-{role}", metric="prototypes_at_once")) in finding.words
     assert f"{K} prototypes" in finding.words
     assert "must be below −0.08" in finding.words
+    beside = finding.words.partition("Not judged")[2]
+    for metric in ("delta_nll_difference", "frechet_latents_times"):
+        assert show(records.one(model="residual-memory - vmf", metric=metric)) in beside
     assert "Lower is better in all of these." in finding.words
     assert f"{records.one(model=nearest, metric='frechet_latents_times').n_frames} sampled rollouts" in finding.words
 
@@ -228,19 +230,17 @@ def test_every_model_has_its_own_checkpoint_and_goes_on_from_it(null, monkeypatc
         assert all(torch.equal(value, weights[key]) for key, value in run.trained(regime).state_dict().items())
 
 
-def test_the_report_has_the_placebos_in_tables(null, records):
-    decision = Decision(headline="", advice="", path=(), findings=tuple(null[1].findings), priors=())
-    (section,) = sections(decision, records)
-    assert section.question == "Does memory as a basis help?"
-    models, differences, use = section.parts[0].folded
-    assert [row[0] for row in models.rows][:3] == [
-        "vMF × log-normal",
-        "memory blended into the direction",
-        "memory blended into the direction: shuffled keys",
+def test_the_report_has_the_placebos_in_tables(records):
+    models, differences, use = memory_tables(records.select(split="test"))
+    blended = "memory blended into the direction"
+    assert [row[:2] for row in models.rows][:3] == [
+        ("no memory", ""),
+        (blended, ""),
+        (blended, "placebo: shuffled keys"),
     ]
-    assert models.columns[:3] == ("model", "parameters", "ΔNLL")
+    assert models.columns[2:4] == ("parameters", "ΔNLL")
     first = records.one(model="memory-blend - vmf", metric="delta_nll_difference")
-    assert differences.rows[0][:2] == ("memory blended into the direction − vMF × log-normal", show(first))
+    assert differences.rows[0][:3] == (blended, "no memory", show(first))
     assert [row[0] for row in use.rows] == ["memory blended into the direction", "memory for the concentration"]
     assert show(records.one(metric="prototype_gate")) in use.rows[0]
     for row in (*models.rows, *differences.rows):
@@ -311,6 +311,22 @@ def judged(same, ends, role="blend"):
     }
     one.use = [record(metric, "memory", 1.0, 2.0) for metric in ("prototypes_at_once", "prototypes_in_use")]
     return one
+
+
+def test_what_the_run_has_tried_would_not_change_it(same):
+    blend, other = (judged(same, (BAD,) * len(placebos(role)), role).finding() for role in ROLES)
+    assert "that started from clusters of increments" in blend.words
+    assert "started" not in other.words
+    assert blend.would_change.startswith("8 archetypes to start from (the experiment archetypes before it) or another")
+    assert other.would_change.startswith("Another number")
+    assert "experiments.memories: alone, magnitude)" in other.would_change
+
+
+def test_a_memory_says_that_it_started_from_archetypes(same, monkeypatch):
+    monkeypatch.setattr(Run, "kept_archetypes", lambda run, count: run.folder / str(count))
+    finding = judged(same, (BAD,) * 4).finding()
+    assert f"{K} prototypes that started from this run's archetypes." in finding.words
+    assert "archetypes" not in finding.would_change
 
 
 METRICS = ("delta_nll_difference", "delta_nll_rollout_difference", "frechet_latents_times")

@@ -32,10 +32,10 @@ def representation() -> Measurements:
 
 def test_each_representation_has_a_row_of_the_head_that_was_chosen() -> None:
     [table] = compared.comparison(representation(), "representation")
-    assert [row[:2] for row in table.rows] == [
-        ("mel 12.5 Hz", "vMF × log-normal"),
-        ("mel 50 Hz", "MDN"),
-        ("mel 12.5 Hz · PCA 32", "vMF × log-normal"),
+    assert [row[:3] for row in table.rows] == [
+        ("mel 12.5 Hz", "vMF × log-normal", "the run's own"),
+        ("mel 50 Hz", "MDN", "no: other frame rate"),
+        ("mel 12.5 Hz · PCA 32", "vMF × log-normal", "yes"),
     ]
     assert all("–" not in row for row in table.rows)
     assert "negative is better" in table.caption

@@ -1,5 +1,7 @@
 """Does memory as a basis help: prototypes that a context reads, against placebos of as many parameters?"""
 
+from collections.abc import Sequence
+
 import torch
 
 from audio_engram import numbers
@@ -12,7 +14,7 @@ from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.predictability import MARGIN
 from audio_engram.experiments.same_trajectories import SameTrajectories, Tried
 from audio_engram.measurements import Measurement
-from audio_engram.regimes import PLACEBOS, Regime, memory_regime, placebos
+from audio_engram.regimes import PLACEBOS, ROLES, Regime, memory_regime, placebos
 from audio_engram.runs import Run
 from audio_engram.sections import MemoryConfig
 from audio_engram.seeds import seed_for
@@ -23,6 +25,7 @@ NAME = "memory"
 STRENGTHS = (0.1, 0.3)  # of the anchor, a step
 STATES = 4096  # training frames that the anchor pulls towards
 NEAREST = 8, 4  # of the anchor, and of the residual memory
+CLUSTERS = "clusters of increments"
 PLAIN = Regime("vmf-without-memory", "vMF × log-normal, no memory", "vmf", model={"memory": MemoryConfig()})
 
 
@@ -54,9 +57,9 @@ def memory(run: Run) -> Outcome:
     judged = [_Judged(same, role, plain) for role in run.config.experiments.memories]
     for one in judged:
         outcome.measurements += one.measurements
-    outcome.measurements += _residual(same, plain, plain_model)
-    outcome.measurements += _anchored(same, plain, plain_model)
-    outcome.findings.append(min(judged, key=lambda one: one.preferred).finding())
+    residual = _residual(same, plain, plain_model)
+    outcome.measurements += [*residual, *_anchored(same, plain, plain_model)]
+    outcome.findings.append(min(judged, key=lambda one: one.preferred).finding(residual))
     return outcome
 
 
@@ -89,28 +92,49 @@ class _Judged:
         mine, *others = (run.histories[f"regime-{one.name}"].best for one in trainings)
         return mine - min(others)
 
-    def finding(self) -> Finding:
-        """The verdict rests on the placebo that it is least ahead of."""
+    def finding(self, residual: Sequence[Measurement] = ()) -> Finding:
+        """The verdict rests on the placebo that it is least ahead of; a residual memory is told of beside."""
         criterion = criterion_for(self.same.run)
         of = {name: {m.metric: m for m in found} for name, found in self.differences.items()}
         nearest = max(of, key=lambda name: _upper_end(of[name]["delta_nll_difference"]))
         binding = of[nearest]["delta_nll_difference"]
         some = self.same.trajectories
+        started = f" that started from {self.start}" if self.start else ""
         ahead = "; ".join(f"{PLACEBOS[name]} {show(found['delta_nll_difference'])}" for name, found in of.items())
         return Finding(
             criterion=criterion,
             measured=binding,
             verdict=criterion.judge(binding),
             cause=criterion.cause(binding),
-            words=f"{begun(self.regime.words)}, {self.same.run.config.model.memory.prototypes} prototypes. NLL "
+            words=f"{begun(self.regime.words)}, {self.prototypes} prototypes{started}. NLL "
             f"less that of each placebo, in nats a frame (each must be below {numbers.threshold(criterion.threshold)}"
             f"): {ahead}. Beside the nearest of them, {PLACEBOS[nearest]}: in free running "
             f"{show(of[nearest]['delta_nll_rollout_difference'])} nats a frame, and {some.counted} are "
             f"{show(of[nearest]['frechet_latents_times'])} times as far from real stretches (Fréchet). Lower is better "
-            f"in all of these.{some.fewer} {self._read()}",
-            would_change="Archetypes to start from (the experiment archetypes before it), another number of prototypes "
-            "(model.memory.prototypes) or another role (experiments.memories).",
+            f"in all of these.{some.fewer} {self._read()}{_left_over(residual)}",
+            would_change=self._untried(),
         )
+
+    def _untried(self) -> str:
+        """What is left to try: what this run has tried would change nothing."""
+        found = ["another number of prototypes (model.memory.prototypes)"]
+        if self.start == CLUSTERS:
+            found.insert(0, f"{self.prototypes} archetypes to start from (the experiment archetypes before it)")
+        others = [role for role in ROLES if role not in self.same.run.config.experiments.memories]
+        roles = [f"another role (experiments.memories: {', '.join(others)})"] if others else []
+        return f"{begun(' or '.join([*found, *roles]))}."
+
+    @property
+    def prototypes(self) -> int:
+        """How many it has."""
+        return self.same.run.config.model.memory.prototypes
+
+    @property
+    def start(self) -> str:
+        """What its directions started from; roles without directions have none."""
+        if "direction" not in ROLES[self.role][1]:
+            return ""
+        return "this run's archetypes" if self.same.run.kept_archetypes(self.prototypes) else CLUSTERS
 
     def _read(self) -> str:
         use = {m.metric: m for m in self.use if m.split == "test"}
@@ -148,6 +172,18 @@ def _residual(same: SameTrajectories, plain: Tried, model: DynamicsModel) -> lis
     filled = fit_residual_memory(model, run.windows("train", 1), entries, seed, min(NEAREST[1], entries))
     tried = same.tried("residual-memory", filled)
     return [*same.records(tried), *same.differences(tried, plain)]
+
+
+def _left_over(residual: Sequence[Measurement]) -> str:
+    """What a residual memory gains, which may be more than all that is judged."""
+    of = {m.metric: m for m in residual}
+    if "delta_nll_difference" not in of:
+        return ""
+    return (
+        f" Not judged, because it has no placebo: a residual memory, of what the model without a memory left over in "
+        f"training contexts like this one: {show(of['delta_nll_difference'])} nats a frame and "
+        f"{show(of['frechet_latents_times'])} times as far, against that model."
+    )
 
 
 def _anchored(same: SameTrajectories, plain: Tried, model: DynamicsModel) -> list[Measurement]:

@@ -32,6 +32,7 @@ from audio_engram.statistics import Interval
 
 COMPONENTS = (32, 64, 128)
 MEL_RATES = (12.5, 25.0, 50.0, 100.0)
+ENOUGH = 8  # representations for a rank correlation to mean anything
 
 CRITERION = Criterion(
     experiment="representation",
@@ -274,7 +275,7 @@ def _together(found: list[_Found]) -> str:
     """Whether what is more predictable also rolls out longer, over the representations."""
     pairs = [(-float(one.per_second[0]), one.one("advantage_kept").value) for one in found]
     finite = [(x, y) for x, y in pairs if y is not None]
-    if len(finite) < 4:
+    if len(finite) < ENOUGH:
         return ""
     rank = float(spearmanr(*torch.tensor(finite).T.numpy()).statistic)
     return (

@@ -62,14 +62,28 @@ def _chosen(records: Measurements) -> list[Table]:
     heads = {r.codec: r.model for r in records.select(metric="dynamics_ratio")}
     metrics = ("dynamics_per_second", "dynamics_ratio", "advantage_kept")
     cells = {(r.codec, r.model, r.metric): r for r in records}
+    judged = _judged(_order(records))
     rows = tuple(
-        (codec, words.model(heads[codec]), *(shown(cells.get((codec, heads[codec], metric))) for metric in metrics))
+        (
+            codec,
+            words.model(heads[codec]),
+            judged[codec],
+            *(shown(cells.get((codec, heads[codec], metric))) for metric in metrics),
+        )
         for codec in _order(records)
         if codec in heads
     )
-    columns = ("representation", "model", *(title_of(metric) for metric in metrics))
+    columns = ("representation", "model", "judged", *(title_of(metric) for metric in metrics))
     caption = f"Each representation by the head that its validation speakers prefer. {NEGATIVE}"
-    return [Table(caption, columns, rows, heads=2)] if rows else []
+    return [Table(caption, columns, rows, heads=3)] if rows else []
+
+
+def _judged(codecs: list[str]) -> dict[str, str]:
+    """Whether the verdict asks a representation: the others are held against the first, where frame rates are alike."""
+    rates = {codec: rate for rate, some in _by_rate(codecs).items() for codec in some}
+    own = codecs[0] if codecs else ""
+    said = {codec: "yes" if rate == rates[own] else "no: other frame rate" for codec, rate in rates.items()}
+    return said | {own: "the run's own"}
 
 
 def _wide(records: Measurements, caption: str, columns: tuple[tuple[str, str, str, str], ...]) -> Table:
