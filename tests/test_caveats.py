@@ -8,14 +8,22 @@ import pytest
 from audio_engram.caveats import NOT_CAUSAL, STOCHASTIC, SYNTHETIC, WORLD, caveats
 from audio_engram.data.leaks import Leaks
 from audio_engram.data.manifest import Counts
+from audio_engram.training_loop import History
 
 CLEAN = Leaks(held_out=9, compared=9, threshold=6.0, highest=4.0, pairs=(), speakers=())
 SHARED = replace(CLEAN, speakers=(("Ann", "ann"),))
 
 
+def _history(epochs: int, best: int) -> History:
+    return History([{"epoch": e + 1, "train": 1.0, "validation": 1.0} for e in range(epochs)], best_epoch=best)
+
+
+STOPPED = {"a": _history(2, 2), "b": _history(3, 2), "c": _history(1, 1), "none": _history(0, 0)}
+
+
 def _run(**changes: object) -> SimpleNamespace:
     facts = {"synthetic": False, "world": None, "causal": True, "stochastic": False, "failed": 0, "n_test": 40}
-    facts |= {"leaks": CLEAN, "too_short": 0}
+    facts |= {"leaks": CLEAN, "too_short": 0, "histories": {"mdn-lag1": _history(3, 2)}}
     facts |= changes
     counts = Counts(found=100, ok=100 - int(facts["failed"]), failed=int(facts["failed"]))
     names = [f"u{i}" for i in range(6)]
@@ -29,6 +37,7 @@ def _run(**changes: object) -> SimpleNamespace:
         ),
         codec=SimpleNamespace(causal=facts["causal"], stochastic=facts["stochastic"]),
         world=facts["world"],
+        histories=facts["histories"],
         split_of={str(i): "test" for i in range(int(facts["n_test"]))},
     )
 
@@ -52,6 +61,11 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
         ({"too_short": 2}, "2 of 6 utterances are shorter than one latent and left out (u0, u1): lower codec.stack."),
         ({"too_short": 4}, "4 of 6 utterances are shorter than one latent and left out (u0, u1, u2 ...)"),
         ({"leaks": SHARED}, "1 pairs of speakers in different splits differ in spelling only: Ann and ann"),
+        (
+            {"histories": STOPPED},
+            "2 of 4 trainings ended at the limit of epochs while validation still improved",
+        ),
+        ({"histories": dict.fromkeys("abcdef", _history(1, 1))}, "6 of 6 trainings ended at the limit"),
         ({"n_test": 4}, "Only 4 held-out speakers: "),
         ({"n_test": 1}, "Only 1 held-out speaker: "),
     ],

@@ -1,9 +1,12 @@
 """What every reader of a run's numbers must know before believing one."""
 
+from collections.abc import Mapping
+
 from audio_engram import numbers
 from audio_engram.data.frames import without_latent
 from audio_engram.data.leaks import Leaks, find_leaks
 from audio_engram.runs import Run
+from audio_engram.training_loop import History
 
 FEW_SPEAKERS = 10
 
@@ -30,12 +33,25 @@ def leaks(run: Run) -> Leaks | None:
     return run.once(("leaks",), lambda: find_leaks(run.frames(), sources))
 
 
+def _stopped_early(histories: Mapping[str, History]) -> str:
+    """How many trainings had not ended by themselves: their verdicts are of models that know less than they could."""
+    stopped = sum(0 < len(history.epochs) == history.best_epoch for history in histories.values())
+    if not stopped:
+        return ""
+    return (
+        f"{stopped} of {numbers.plural(len(histories), 'training')} ended at the limit of epochs while validation "
+        "still improved, as the report marks under Training: verdicts may be of models that know too little yet. Raise "
+        "train.epochs, and experiments.unroll_epochs for trainings on own states."
+    )
+
+
 def caveats(run: Run) -> tuple[str, ...]:
     """The warnings of a run, shown wherever its results appear."""
     manifest, codec = run.store.manifest, run.codec
     failed = manifest.counts.failed
     n_test = sum(split == "test" for split in run.split_of.values())
     shared, without = leaks(run), without_latent([u.id for u in run.store.utterances], run.frames().utterances)
+    stopped = _stopped_early(run.histories)
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
@@ -46,6 +62,7 @@ def caveats(run: Run) -> tuple[str, ...]:
             f"{failed} of {manifest.counts.found} files could not be read; the reasons stand under Provenance.",
         ),
         (bool(without), without),
+        (bool(stopped), stopped),
         (bool(shared), shared.sentence() if shared else ""),
         (n_test < FEW_SPEAKERS, f"Only {numbers.plural(n_test, 'held-out speaker')}: intervals are wide and rough."),
     ]

@@ -54,6 +54,21 @@ def test_losses_of_denoisers_are_no_nats():
     assert alone.caption == squares.caption
 
 
+def test_a_training_that_its_limit_ended_says_so():
+    def fell(*validation):
+        return [Epoch(epoch=e + 1, train=1.0, validation=v) for e, v in enumerate(validation)]
+
+    trained = {
+        "mdn-lag1": fell(3.0, 2.0),
+        "mdn-lag2": fell(2.0, 3.0),
+        "vmf-lag1": fell(1.0),
+        "vmf-lag2": fell(1.0, None),
+    }
+    [figure] = training(trained)
+    noted = {panel.title: "limit of epochs" in panel.note for panel in figure.panels}
+    assert noted == {"MDN": True, "MDN, lag 2": False, "vMF × log-normal": True, "vMF × log-normal, lag 2": False}
+
+
 def test_a_model_has_its_look_whatever_its_training_is_called():
     [figure] = training({"mdn-lag1": EPOCHS, "mdn-lag2-shuffled_within": EPOCHS, "regime-vmf-noise": EPOCHS})
     assert [panel.title for panel in figure.panels][:2] == ["MDN", "vMF × log-normal, noise on contexts"]

@@ -1,7 +1,8 @@
 """Losses by epoch, each training under the words that its model has everywhere on the page."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from audio_engram.report import words
@@ -21,6 +22,7 @@ WORDS = {
     "denoiser-unconditional": "denoiser of frames alone",
     "denoiser-conditional": "denoiser given the context",
 }
+STOPPED = "Ended by the limit of epochs: validation still improved."
 NATS = "Loss by epoch, nats per frame: training dotted, validation solid."
 DENOISERS = (
     "Loss of denoisers by epoch: the squared error over that of the best linear denoiser at the same noise level. "
@@ -76,4 +78,11 @@ def _panel(name: str, prefix: str, epochs: Iterable[Epoch]) -> Drawn:
         Curve("training", style._replace(dash="dotted"), epoch_records([(e.epoch, e.train) for e in epochs])),
         Curve("validation", style, epoch_records([(e.epoch, e.validation) for e in epochs])),
     ]
-    return line_panel(what.label, prefix, drawn, Look("step", x_label="epoch")), []
+    panel = line_panel(what.label, prefix, drawn, Look("step", x_label="epoch"))
+    return replace(panel, note=panel.note or (STOPPED if _still_improving(epochs) else "")), []
+
+
+def _still_improving(epochs: Sequence[Epoch]) -> bool:
+    """Whether the last epoch was the best on validation speakers, so that it was no want of gain that ended it."""
+    losses = [e.validation for e in epochs if e.validation is not None]
+    return bool(epochs) and bool(losses) and epochs[-1].validation == min(losses)
