@@ -109,6 +109,15 @@ def test_a_long_table_goes_on_under_the_same_number():
     assert len(as_latex(whole, "all")) == 1
 
 
+@pytest.mark.parametrize(("rows", "parts"), [(25, 1), (35, 2)])
+def test_what_is_made_narrower_has_more_rows_on_a_page(rows, parts):
+    names = ("memory", "in its place", "parameters", *("ΔNLL", "ΔNLL in rollout", "distance", "magnitude, median"))
+    values = ("12,295", *["−2.69 [−2.90, −2.10]"] * 4)
+    long = tuple((f"memory for role {n}, of some sort", "placebo: a further layer", *values) for n in range(rows))
+    assert LONG < 2 * 25  # with intervals below their values it would not stand on a page if it were not that wide
+    assert len(as_latex(Table("All.", names, long, heads=2), "all")) == parts
+
+
 @pytest.mark.parametrize(
     ("value", "want"),
     [

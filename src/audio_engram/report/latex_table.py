@@ -87,7 +87,8 @@ def _columns(table: Table, values: Iterable[int]) -> Table:
 def _pages(table: Table, stacked: bool) -> list[Table]:
     """Tables of about the same length, each with some of the rows."""
     heights = [max(map(len, _lines(row, table.heads, stacked))) for row in table.rows]
-    share = sum(heights) / ceil(sum(heights) / LONG)
+    room = LONG * max(1.0, _width(table, stacked) / WIDE)  # What is made narrower is made less high as well.
+    share = sum(heights) / ceil(sum(heights) / room)
     pages: dict[int, tuple[Row, ...]] = {}
     for row, before in zip(table.rows, accumulate(heights, initial=0), strict=False):
         page = int(before / share)
