@@ -184,6 +184,8 @@ def is_known(words: list[str]) -> bool:
         case [".venv/bin/pip", "install", "-e", extra]:
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             return extra.removeprefix(".[").removesuffix("]") in project["optional-dependencies"]
+        case ["python", script, *_] if script.endswith(".py"):
+            return (ROOT / script).exists()
         case ["python", "-m", module, *_]:
             return (ROOT / f"{module.replace('.', '/')}.py").exists()
     return words[:2] in ([".", ".venv/bin/activate"], ["hf", "download"])

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import kstest, norm
 
 from audio_engram.data.manifest import read_manifest
-from audio_engram.data.planted import Archetypes, _circle
+from audio_engram.data.planted import Archetypes, Chained, _circle
 from audio_engram.data.polar_worlds import Headings, Strides
 from audio_engram.data.processes import AR, Noise, Shuffled, expected_cosine
 from audio_engram.data.worlds import WORLDS, world, write_world
@@ -207,6 +207,17 @@ def test_archetypes_step_along_their_planted_directions():
     assert float(log_m.std()) == pytest.approx(process.log_spread, abs=0.032)
     assert abs(float(log_m[1:] @ log_m[:-1] / log_m.square().sum())) < 0.11
     assert float(z.norm(dim=1).max()) < 15
+
+
+def test_what_draws_a_chain_back_turns_its_increments():
+    process = Chained()
+    process.frames = 20_000
+    delta = process.utterance(torch.Generator().manual_seed(0), 0).diff(dim=0)
+    length = delta.norm(dim=1)
+    longer = torch.nn.functional.normalize(delta[length > length.quantile(0.25)], dim=1)
+    cosines = (longer @ torch.nn.functional.normalize(process.planted(), dim=1).T).amax(1)
+    # A_32(300) = 0.94959 less 0.006; the mean of 15,000 cosines of deviation 0.014 is off by 0.0001.
+    assert float(cosines.mean()) == pytest.approx(0.94959 - 0.006, abs=0.0005)
 
 
 def test_shuffled_keeps_speaker_and_loudness_and_loses_order():
