@@ -90,7 +90,8 @@ def test_the_training_that_stays_like_speech_is_named():
         speech = found("speech", verdict).model_copy(update={"words": "MDN, noise: 1.2 times as far."})
         advice = decide([found("predictable", "fail"), found("representation", "fail"), speech]).advice
         assert words in advice
-        assert "MDN, noise (value 0; above 0 passes)." in advice
+        named = "MDN, noise" if verdict == "pass" else "MDN, noise meets the most conditions"
+        assert f"{named} (value 0; above 0 passes)." in advice
         assert "1.2" not in advice
 
 

@@ -98,8 +98,8 @@ SAYS: dict[tuple[str, Answer], str] = {
     ("representation", "no"): "No other representation of this frame rate that was tried makes a twofold difference.",
     ("speech", "yes"): "Sampled rollouts stay like speech for 20 s with this training: {}.",
     ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s at no loss of "
-    "likelihood; nearest: {}.",
-    ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; nearest: {}.",
+    "likelihood; {} meets the most conditions.",
+    ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; {} meets the most conditions.",
 }
 WITH_FIGURE = ("memory", "correction", "sampling", "speech")
 DECIDED_BY = {
@@ -200,7 +200,8 @@ def _said(step: Step, finding: Finding) -> str:
         return sentence
     m = finding.measured
     figure = f"{DECIDED_BY.get(m.metric, m.metric)} {numbers.interval(m.value, m.low, m.high)}"
-    return f"{sentence.removesuffix('.')} ({figure}; {finding.criterion.bar})."
+    said = f"{sentence.removesuffix('.')} ({figure}; {finding.criterion.bar})."
+    return " ".join(filter(None, [said, finding.caution]))
 
 
 def _while_open(found: dict[str, Finding], findings: list[Finding]) -> list[str]:

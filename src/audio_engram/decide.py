@@ -54,7 +54,7 @@ def _path(findings: list[Finding], left_out: Mapping[str, str]) -> list[Step]:
 
 def _turn(step: Step) -> Turn:
     if step.finding is not None:
-        because = step.finding.words
+        because = " ".join(filter(None, [step.finding.words, step.finding.caution]))
     else:
         because = f"The experiment {step.node.experiment} "
         because += f"cannot be measured here: {step.left_out}" if step.left_out else "was not run."

@@ -66,11 +66,24 @@ class Criterion(_Frozen):
         return "fail" if ends[1] <= 0 else "undecided"
 
 
+class Condition(_Frozen):
+    """One of several that must all hold, and what it is judged by."""
+
+    criterion: Criterion
+    measured: Measurement
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it holds."""
+        return self.criterion.judge(self.measured)
+
+
 class Finding(_Frozen):
     """A measured value beside its criterion, with the verdict in a word and in a sentence.
 
     `cause` is what leaves the verdict undecided, for those who read on from it; `reference` the same figure of what has
-    learned nothing.
+    learned nothing. Of several `conditions` the decisive one is the criterion. `caution` must be said wherever the
+    verdict is; `more` is what no verdict rests on.
     """
 
     criterion: Criterion
@@ -82,6 +95,9 @@ class Finding(_Frozen):
     would_change: str
     ceiling: Measurement | None = None
     reference: Measurement | None = None
+    conditions: tuple[Condition, ...] = ()
+    caution: str = ""
+    more: str = ""
 
 
 def decisive(conditions: Sequence[tuple[Criterion, Measurement]]) -> tuple[Criterion, Measurement]:

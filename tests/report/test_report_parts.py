@@ -8,11 +8,12 @@ from fake_run import decision, folder_of, measurements, record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_engram.decision import Criterion, Finding
+from audio_engram.decision import Condition, Criterion, Finding
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import breakdowns, figures, tables, words
 from audio_engram.report.gauge import gauge
 from audio_engram.report.lines import Look, common_limits, line_panel
+from audio_engram.report.page import render
 from audio_engram.report.sections import sections
 from audio_engram.report.series import curves, style_of
 
@@ -167,6 +168,23 @@ def test_sections_follow_the_ladder_and_unknown_ones_come_last() -> None:
     assert found[0].question.startswith("How predictable is the next increment")
     assert len(found[0].findings) == 2
     assert found[-1].parts[0].folded[0].rows[0][:3] == ("zebra_stripes", "width", "m")
+
+
+def test_all_conditions_of_a_verdict_stand_in_a_table_and_the_path_has_a_sentence() -> None:
+    found = decision(EVERYTHING)
+    assert 'class="conditions"' not in render(folder_of(found, EVERYTHING))
+    judged = found.findings[0]
+    asked = judged.criterion.model_copy(update={"threshold": judged.measured.high, "relation": "above"})
+    both = tuple(Condition(criterion=one, measured=judged.measured) for one in (judged.criterion, asked))
+    of_both = judged.model_copy(update={"conditions": both, "caution": "But take care.", "more": "And more."})
+    html = render(folder_of(found.model_copy(update={"findings": (of_both,)}), EVERYTHING))
+    [table] = re.findall(r'<table class="conditions">.*?</table>', html, re.DOTALL)
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == ["ΔNLL excess"] * 2
+    assert [row[-1] for row in rows] == [judged.verdict, "fail"]
+    assert rows[1][2].startswith("above ")
+    for said in ("But take care.", "And more."):
+        assert html.count(said) == 1
 
 
 def test_each_codec_has_its_own_figures() -> None:

@@ -1,0 +1,189 @@
+"""Which training keeps sampled rollouts like speech: conditions, the one that is judged, and what is said of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audio_engram import numbers
+from audio_engram.decision import ANSWERS, Condition, Criterion, Finding, decisive
+from audio_engram.experiments.decoded import ORIGINAL
+from audio_engram.experiments.outcome import show
+from audio_engram.experiments.stretches import not_whole, stays_whole
+from audio_engram.measurements import Measurement
+from audio_engram.regimes import Regime
+
+CRITERION = Criterion(
+    experiment="stability",
+    question="Are sampled free-running rollouts still like real speech after 20 s?",
+    metric="frechet_latents_ratio",
+    relation="below",
+    threshold=1.5,
+    reason="Fréchet distance of the stretch before 20 s to real stretches of other speakers, over that of real ones; "
+    "with increments of 0.8 to 1.25 times the real median length, no step that is not finite, and at least 95 % of the "
+    "teacher-forced excess of the best model that is trained on true contexts alone: standing still and forgetting are "
+    "no stability.",
+)
+LONG = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "above", "threshold": 0.8})
+SHORT = CRITERION.model_copy(update={"metric": "magnitude_p50_ratio", "relation": "below", "threshold": 1.25})
+LIKELY = CRITERION.model_copy(update={"metric": "excess_share", "relation": "above", "threshold": 0.95})
+NAMED = {
+    "frechet_latents_ratio": "the distance to real stretches is {} times that among these",
+    "magnitude_p50_ratio": "increments are {} times as long as real ones",
+    "excess_share": "its teacher-forced excess is {} times the best",
+    "finite_share": "only {} of its rollouts stay finite",
+}
+"""What each condition measures, in words."""
+MOST_DIVERGED = 0.1  # of recordings, by bounds that hardly any should leave
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Where rollouts are judged: the step, how many of them are a second, and in a sentence how many rollouts."""
+
+    end: int
+    frame_rate: float
+    counted: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A training, all that was measured of it, and the step that verdicts rest on."""
+
+    regime: Regime
+    measurements: Sequence[Measurement]
+    end: int
+
+    def one(self, metric: str) -> Measurement:
+        """The record of a metric; of several the one that is judged."""
+        wanted = [m for m in self.measurements if m.metric == metric]
+        return max((m for m in wanted if m.step <= self.end), key=lambda m: m.step, default=wanted[-1])
+
+    @property
+    def conditions(self) -> list[tuple[Criterion, Measurement]]:
+        """All that must hold."""
+        magnitude = self.one("magnitude_p50_ratio")
+        found = [(CRITERION, self.one(CRITERION.metric)), (LONG, magnitude), (SHORT, magnitude)]
+        share = [m for m in self.measurements if m.metric == LIKELY.metric]
+        broken = stays_whole(CRITERION, self.one("finite_share"))
+        return [*broken, *found, *((LIKELY, one) for one in share)]
+
+    @property
+    def unmet(self) -> list[tuple[Criterion, Measurement]]:
+        """Those that do not hold, or are open."""
+        return [(criterion, m) for criterion, m in self.conditions if criterion.judge(m) != "pass"]
+
+    @property
+    def distance(self) -> float:
+        """That is judged; without end where there is none, or not all rollouts have one."""
+        value = self.one(CRITERION.metric).value
+        return float("inf") if value is None or self.one("finite_share").value != 1.0 else value
+
+
+def judge(at: Horizon, judged: Sequence[Judged], measured: Sequence[Measurement]) -> Finding:
+    """One training is enough: the one with the best verdict; of several that meets most conditions, and is nearest."""
+
+    def merit(one: Judged) -> tuple[int, int, float]:
+        criterion, decided = decisive(one.conditions)
+        return -list(ANSWERS).index(criterion.judge(decided)), -len(one.unmet), -one.distance
+
+    best = max(judged, key=merit)
+    criterion, decided = decisive(best.conditions)
+    cautions = (_voiced(measured, best.regime.name), _in_random_order(measured))
+    return Finding(
+        criterion=criterion,
+        measured=decided,
+        verdict=criterion.judge(decided),
+        cause=criterion.cause(decided),
+        words=f"{best.regime.words}: {_conditions(at, best)}{_nearest(judged, best)}",
+        conditions=tuple(Condition(criterion=asked, measured=m) for asked, m in best.conditions),
+        caution=" ".join(filter(None, cautions)),
+        more=_more(at, best, measured),
+        would_change="Another training regime (experiments.regimes), a longer context or more speech.",
+    )
+
+
+def recordings_diverge(at: Horizon, measured: Sequence[Measurement]) -> list[str]:
+    """The warning that survival is of little worth, where the bounds call many recordings divergent."""
+    real = _recordings(at, measured)
+    if real is None or real.value is None or real.value >= 1 - MOST_DIVERGED:
+        return []
+    return [
+        f"Stability: of the recordings themselves {show(real)} have not diverged by {_seconds(at, real)} under the "
+        "bounds of survival. Hold rollouts against that and not against 1."
+    ]
+
+
+def _conditions(at: Horizon, best: Judged) -> str:
+    """How many of the conditions hold, and the first that does not."""
+    n, unmet = len(best.conditions), best.unmet
+    until = _seconds(at, best.one(CRITERION.metric))
+    distance = _told(CRITERION, best.one(CRITERION.metric))
+    if not unmet:
+        return f"in the stretch before {until} all of {n} conditions hold; {distance}."
+    held = f"in the stretch before {until} {n - len(unmet)} of {n} conditions hold"
+    missed = " and ".join(_told(*one) for one in unmet)
+    return f"{held}; {missed}."
+
+
+def _told(criterion: Criterion, measured: Measurement) -> str:
+    # A share of rollouts that stay finite has a made-up interval, so that it can be judged.
+    value = numbers.number(measured.value) if criterion.metric == "finite_share" else show(measured)
+    return f"{NAMED[criterion.metric].format(value)} ({criterion.bar})"
+
+
+def _nearest(judged: Sequence[Judged], best: Judged) -> str:
+    """The training that is nearer than the one that is judged, and what it misses; none where that is the nearest."""
+    near = min(judged, key=lambda one: one.distance)
+    if near.distance >= best.distance:
+        return ""
+    missed = " and ".join(_told(*one) for one in near.unmet if one[0] != CRITERION or len(near.unmet) == 1)
+    return f" Nearest is {near.regime.words} ({show(near.one(CRITERION.metric))}), but {missed}."
+
+
+def _in_random_order(measured: Sequence[Measurement]) -> str:
+    """What the distance says of true frames in random order: how much it asks for on these latents."""
+    of = {m.metric: m for m in measured if m.model == "shuffled frames"}
+    latents, increments = (of.get(f"frechet_{what}_ratio") for what in ("latents", "increments"))
+    if latents is None or increments is None:
+        return ""
+    little = ", and would pass" if CRITERION.judge(latents) == "pass" else ""
+    return (
+        f"By the same distance true frames in random order are at {show(latents)}{little} "
+        f"({show(increments)} by increments)."
+    )
+
+
+def _voiced(measured: Sequence[Measurement], name: str) -> str:
+    """How much of the decoded rollouts is speech; no verdict rests on it, but no verdict is worth much without."""
+    shares = {m.model: m for m in measured if m.metric == "speech_share" and m.value is not None}
+    if name not in shares or ORIGINAL not in shares:
+        return ""
+    return f"Of its decoded sound {show(shares[name])} is speech, of recordings {show(shares[ORIGINAL])}."
+
+
+def _more(at: Horizon, best: Judged, measured: Sequence[Measurement]) -> str:
+    """What no verdict rests on."""
+    of = {m.model: m for m in measured if m.metric == CRITERION.metric}
+    beside = {"Gaussian frames": "Gaussian frames", "teacher-forced": "draws from true contexts"}
+    anchors = "; ".join(f"{words} {show(of[name])}" for name, words in beside.items() if name in of)
+    excess = f"Its teacher-forced excess is {show(best.one('delta_nll_excess'))} nats a frame (lower is better)."
+    told = [
+        f"{at.counted}{not_whole(best.one('finite_share'))}",
+        f"{show(best.one('survival'))} of them have not diverged by then{_lived(at, measured)}.",
+        f"{excess} By the same distance (lower is nearer): {anchors}.",
+    ]
+    return " ".join(told)
+
+
+def _lived(at: Horizon, measured: Sequence[Measurement]) -> str:
+    """Survival of recordings at the last horizon that they reach."""
+    real = _recordings(at, measured)
+    return "" if real is None else f", and {show(real)} of recordings by {_seconds(at, real)}"
+
+
+def _recordings(at: Horizon, measured: Sequence[Measurement]) -> Measurement | None:
+    lived = [m for m in measured if (m.model, m.metric) == ("real", "survival") and m.n_frames]
+    return max((m for m in lived if m.step <= at.end), key=lambda m: m.step, default=None)
+
+
+def _seconds(at: Horizon, measured: Measurement) -> str:
+    return f"{numbers.threshold(float(f'{measured.step / at.frame_rate:.2g}'))} s"
