@@ -167,6 +167,7 @@ def test_directions_that_follow_one_another_pass(chained):
     assert truth == pytest.approx(1 - 0.05 * (1 - 1 / 64))  # nothing foretells the jumps
     accuracy = records.one(metric="membership_accuracy", data="real", model="K = 64")
     assert accuracy.low <= truth <= accuracy.high
+    assert "Known of this world beforehand: K 64, foretold at best 0.951." in finding.words
     assert records.one(metric="membership_linear", data="real", model="K = 64").value < 0.97
 
 
@@ -178,6 +179,7 @@ def test_tight_clusters_of_correlated_noise_are_no_archetypes(correlated):
     assert records.one(metric="found_k").value is None
     assert finding.verdict == "fail"
     assert "The gap finds no K" in finding.words
+    assert "beforehand" not in finding.words
 
 
 def test_planes_of_single_recordings_are_no_archetypes(tmp_path):

@@ -1,6 +1,6 @@
 """Do reusable directions exist: tight clusters of increments, beyond their nulls, that contexts foretell?"""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -9,10 +9,12 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from audio_engram import numbers
 from audio_engram.archetypes import EXPLAINED, Kind, hold
 from audio_engram.breathing import fit_breathing
 from audio_engram.cluster_criteria import FORETOLD, KNOWN, TIGHT, TIGHTER, TIGHTER_BY
 from audio_engram.clustering import TooFewDirectionsError
+from audio_engram.data.processes import Analytic
 from audio_engram.decision import Criterion, Finding, Verdict, decisive
 from audio_engram.errors import DataError
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
@@ -63,7 +65,7 @@ def archetypes(run: Run) -> Outcome:
         *(analytic(run, one, NAME) for one in known),
     ]
     keep_prototypes(run, {one.real.k: [one.real, *one.nulls] for one in judged}, best.real.k)
-    outcome.findings.append(_judge(best, found))
+    outcome.findings.append(_judge(best, found, known))
     return outcome
 
 
@@ -203,7 +205,7 @@ def _spokesman(judged: list[_Judged], found: Measurement) -> _Judged:
     return min(judged, key=lambda one: (ORDER.index(one.verdict), one.real.k != found.value, _distance(one)))
 
 
-def _judge(best: _Judged, found: Measurement) -> Finding:
+def _judge(best: _Judged, found: Measurement, known: Sequence[Analytic]) -> Finding:
     criterion, measured = decisive(best.conditions)
     accuracy, tight, full = (best.real.one(m) for m in ("membership_accuracy", "tightness", "tightness_full"))
     beyond = " and ".join(f"{show(r)} for {_NULL_WORDS[r.data]}" for r in best.records[:-1])
@@ -215,7 +217,8 @@ def _judge(best: _Judged, found: Measurement) -> Finding:
         words=f"K = {best.real.k}: held-out directions have cosine {show(tight)} to their centroid among the principal "
         f"components that hold {EXPLAINED:.0%} of their variance ({show(full)} in all dimensions); less that of the "
         f"nulls it is {beyond}, where more than {TIGHTER_BY} is asked. Contexts foretell {show(accuracy)} of their "
-        f"clusters (majority {show(best.real.one('membership_majority'))}). {_of_found(best.real.k, found)}",
+        f"clusters (majority {show(best.real.one('membership_majority'))}). {_of_found(best.real.k, found)}"
+        f"{_truth(known)}",
         would_change="Directions of another representation, or of rarer and larger increments "
         "(experiments.archetype_quantile).",
     )
@@ -230,10 +233,21 @@ def _of_found(k: int, found: Measurement) -> str:
     return f"The gap finds K = {found.value:.0f}, whose verdict is worse."
 
 
+def _truth(known: Sequence[Analytic]) -> str:
+    """What a world is known to have, beside what was found in it."""
+    told = [f"{_KNOWN_WORDS[one.metric]} {numbers.threshold(one.value)}" for one in known]
+    return f" Known of this world beforehand: {', '.join(told)}." if told else ""
+
+
 def _distance(one: _Judged) -> float:
     """How far the worse of tightness and accuracy falls short."""
     short = [(TIGHT, "tightness"), (FORETOLD, "membership_accuracy")]
     return max(criterion.threshold - (one.real.one(metric).value or 0.0) for criterion, metric in short)
 
 
+_KNOWN_WORDS = {
+    "found_k": "K",
+    "tightness_full": "cosine in all dimensions",
+    "membership_accuracy": "foretold at best",
+}
 _NULL_WORDS = {"gaussian": "Gaussian increments", "random_pairs": "random pairs of frames"}
