@@ -29,6 +29,7 @@ from audio_engram.audio import write_audio
 from audio_engram.commands.options import read_options
 from audio_engram.config import Config, read_config
 from audio_engram.data.processes import World
+from audio_engram.run_folder import claim
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
@@ -77,7 +78,7 @@ FILES = {e.mark.removeprefix("file "): e.text for e in EXAMPLES if e.mark.starts
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with the files of the README and the audio that its table names."""
+    """The current folder, with the files of the README, the audio that its table names and the run that it resumes."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -86,6 +87,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for row in csv.DictReader(FILES["recordings/speakers.csv"].splitlines()):
         (recordings / row["file"]).parent.mkdir(exist_ok=True)
         write_audio(recordings / row["file"], noise, 16_000)
+    claim(tmp_path / "runs/mine", read_config(), resume=False)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in FILES:
