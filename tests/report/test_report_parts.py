@@ -221,6 +221,8 @@ def test_the_gauge_shows_the_side_that_the_value_is_on(
     assert shown is not None
     assert 0 <= shown.low <= shown.value <= shown.high <= 100
     assert 0 < shown.threshold < 100
+    start, end = shown.ends
+    assert start + shown.value / 100 * (end - start) == pytest.approx(value, abs=1e-4 * (end - start) + 1e-9)
     if abs(value - threshold) > 0.1:
         inside = shown.good_from < shown.value < shown.good_to
         assert inside == ((value > threshold) if relation == "above" else (value < threshold))

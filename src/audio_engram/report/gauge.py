@@ -8,7 +8,8 @@ PAD = 0.12
 
 
 class Gauge(NamedTuple):
-    """Positions from 0 to 100; the good side passes, and `ceiling` is the upper end of what is possible."""
+    """Positions from 0 to 100, and the numbers that stand at both ends; the good side passes, and `ceiling` is the
+    upper end of what is possible."""
 
     value: float
     low: float
@@ -16,6 +17,7 @@ class Gauge(NamedTuple):
     threshold: float
     good_from: float
     good_to: float
+    ends: tuple[float, float]
     ceiling: float | None = None
 
 
@@ -37,4 +39,6 @@ def gauge(finding: Finding) -> Gauge | None:
 
     above = finding.criterion.relation == "above"
     good = (at(wanted), 100.0) if above else (0.0, at(wanted))
-    return Gauge(at(measured.value), at(low), at(high), at(wanted), *good, None if ceiling is None else at(ceiling))
+    return Gauge(
+        at(measured.value), at(low), at(high), at(wanted), *good, (start, end), None if ceiling is None else at(ceiling)
+    )

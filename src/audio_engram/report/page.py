@@ -50,6 +50,7 @@ def render(run: RunFolder) -> str:
         "gauge": gauge,
         "metric": words.metric,
         "series": words.series,
+        "number": numbers.number,
         "threshold": numbers.threshold,
         "plural": numbers.plural,
         "value_of": tables.shown,
