@@ -41,7 +41,7 @@ def write_clip(folder: Path, name: str, audio: Float[Tensor, " T"], sample_rate:
         audio = audio / peak
     write_audio(path, audio, sample_rate)
     return {
-        "note": f"turned down by {20 * log10(peak):.1f} dB to fit" if peak > 1 else "",
+        "note": f"{20 * log10(peak):.1f} dB louder than can be played, and turned down" if peak > 1 else "",
         "file": path.name,
         "seconds": round(len(audio) / sample_rate, 3),
         "rms_db": round(float(rms_db(audio)), 2),

@@ -23,6 +23,7 @@ from audio_engram.spoken import spoken
 
 MAX_UTTERANCES = 2
 SHARES = (0.75, 0.5, 0.25)
+NOTES = {"typical": "typical steps after a true context", "sample": "every step drawn, after a true context"}
 
 
 @dataclass(frozen=True)
@@ -128,5 +129,5 @@ def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sou
         with torch.no_grad():
             rolled = rollout(model, start, mask, truth, options)
         latents = torch.cat([context, rolled.latents[0].cpu()])
-        found.append(_Sound(kind, label, latents, f"{step} steps after a true context"))
+        found.append(_Sound(kind, label, latents, NOTES[step]))
     return found

@@ -16,6 +16,12 @@ from audio_engram.spoken import begun
 AFTER = (2.0, 5.0, 20.0)
 LONG = 2.0
 KIND = "sampled_rollout"
+ANCHORS = {
+    REAL: "Codec round trip",
+    "teacher-forced": "MDN, draws from true contexts",
+    "shuffled frames": "True frames in random order",
+}
+"""What is no rollout, as it is called beside them."""
 
 
 def rollout_clips(run: Run, items: Mapping[str, CorpusItem]) -> tuple[list[dict[str, object]], list[str]]:
@@ -36,8 +42,7 @@ def rollout_clips(run: Run, items: Mapping[str, CorpusItem]) -> tuple[list[dict[
         for second, part in _excerpts(audio, len(parts[CONTEXT]), run):
             title = f"rollout-{name}-{second:g}".replace(" ", "_")
             row = write_clip(run.folder / "audio", title, part, run.codec.sample_rate)
-            about = "; ".join(filter(None, [f"the {LONG:g} s before {second:g} s", str(row["note"])]))
-            rows.append(row | {"kind": KIND, "label": f"{label}, {second:g} s", "note": about})
+            rows.append(row | {"kind": KIND, "label": f"{label}, {second - LONG:g} to {second:g} s", "row": label})
     return [row | {"group": f"Sampled rollouts after {note['utterance']}"} for row in rows], silent
 
 
@@ -48,7 +53,7 @@ def _sounds(
     context, codec = parts[CONTEXT], run.codec
     n = (len(context) + len(parts[REAL])) * codec.hop
     yield ORIGINAL, begun(ORIGINAL), item.audio(codec.sample_rate)[:n]
-    words = {REAL: "Codec round trip"} | note["words"]
+    words = ANCHORS | note["words"]
     for name in (REAL, *note["anchors"], *note["words"]):
         audio = heard(codec, torch.cat([context, parts[name]]), run.frames(), len(context))
         yield name, words.get(name, begun(name)), audio

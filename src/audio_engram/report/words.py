@@ -222,6 +222,7 @@ GLOSSARY = (
     ("context, W", "the last W frames, oldest first"),
     ("E[δ]", "the mean of the increment that a model predicts; its direction, for vMF, is the mean direction"),
     ("lag k", "the context ends k frames before the target; k = 1 is ordinary next-step prediction"),
+    ("typical step", "the mean direction at the median magnitude; of the MDN the mean of its most probable component"),
     ("step s", "the s-th step of a rollout, in which the model continues from its own states"),
     (
         "ΔNLL",
