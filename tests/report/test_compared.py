@@ -64,6 +64,14 @@ def test_what_lies_far_below_is_an_arrow_with_its_value_and_sets_no_axis() -> No
     assert "0.5" in re.findall(r">([-−0-9.,]+)</text>", panel.svg)
 
 
+def test_the_axis_of_what_is_kept_ends_where_the_values_do() -> None:
+    kept = [record("representation", "mdn", "advantage_kept", value, 0.1) for value in (-0.2, -0.6)]
+    assert compared._limits(kept) == pytest.approx((-0.7, 0.1))
+    more = record("representation", "vmf", "advantage_kept", 0.5, 0.3)
+    assert compared._limits([*kept, more]) == pytest.approx((-0.7, 0.9))
+    assert compared._limits([record("representation", "mdn", "advantage_kept", LOST, 0.1)])[0] == compared.LEAST
+
+
 def smoothing() -> Measurements:
     found = [
         record("smoothing", model, "direction_cosine", 0.5, 0.1, codec=codec, data=data)

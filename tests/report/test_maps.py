@@ -38,13 +38,14 @@ def marks(svg: str) -> dict[int, tuple[str, list[float], str]]:
     return {int(k): (look, [float(v) for v in re.findall(r"-?[\d.]+", d)], said) for look, d, k, said in found}
 
 
-def test_every_effect_has_a_map_and_no_sound_has_one_without_colours() -> None:
+def test_every_effect_has_a_map_and_no_sound_has_none() -> None:
     titles = ["Change of level (dB)", "Spectral flux, less the average of 0.200", "Change of pitch (semitones)"]
     assert [panel.title for panel in maps(FOUND)] == titles
     silent = ArchetypeMap(plane=1, archetypes=(Archetype(x=0, y=0, size=1), Archetype(x=1, y=1, size=1)))
-    [panel] = maps(silent)
-    assert panel.alt == "Map of 2 archetypes."
-    assert {look for look, _, _ in marks(panel.svg).values()} == {"mid"}
+    assert maps(silent) == []
+    [shown] = archetypes_shown(silent, "a")
+    assert [panel.title for panel in shown.panels] == ["Sizes of K = 2 clusters over their mean"]
+    assert shown.caption.endswith("the largest has 1.")
 
 
 def test_colours_follow_what_is_heard() -> None:
@@ -217,7 +218,7 @@ def test_a_map_that_cannot_be_understood_is_named(tmp_path: Path, text: str) -> 
 
 
 def test_points_in_one_place_and_clusters_without_increments_are_drawn(tmp_path: Path) -> None:
-    empty = Archetype(x=0.0, y=0.0, size=0)
+    empty = Archetype(x=0.0, y=0.0, size=0, energy_change=0.0)
     alone = ArchetypeMap(plane=0, null_sizes={"gaussian": ()}, archetypes=(empty, empty))
     html = write_report(mapped(tmp_path / "run", alone)).read_text()
     assert "nan" not in html[html.index('class="map"') :][:2000]

@@ -143,7 +143,7 @@ def archetypes_shown(found: ArchetypeMap, name: str) -> list[Figure]:
         f"The archetypes of K = {k}. Sizes: training increments in each cluster, over what each would have if all were "
         f"alike; the largest has {numbers.count(max(sizes['real']))}. "
     )
-    return figure(caption + map_caption(found), drawn + [(panel, []) for panel in maps(found)])
+    return figure((caption + map_caption(found)).strip(), drawn + [(panel, []) for panel in maps(found)])
 
 
 def _sorted(data: str, style: Style, sizes: Sequence[int]) -> Curve:

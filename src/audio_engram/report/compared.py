@@ -139,9 +139,10 @@ def _mark(head: str) -> Style:
 
 
 def _limits(kept: list[Measurement]) -> tuple[float, float]:
-    """From the lowest value, but `LEAST` at the least, to above the highest, the same in every panel."""
+    """From the lowest value, but `LEAST` at the least, to above all intervals and 0, the same in every panel."""
     values = [r.value for r in kept if r.value is not None] or [0.0]
-    return max(min(values) - 0.1, LEAST), max(1.0, *values) + 0.05
+    ends = [r.high for r in kept if r.high is not None]
+    return max(min(values) - 0.1, LEAST), max([0.0, *values, *ends]) + 0.1
 
 
 def _by_rate(codecs: list[str]) -> dict[str, list[str]]:

@@ -43,9 +43,8 @@ class Point(NamedTuple):
 
 
 def maps(found: ArchetypeMap) -> list[Panel]:
-    """A panel for each acoustic effect that was measured; one without colours where there is no sound."""
-    effects = [one for one in _effects(found) if any(one.of(a) is not None for a in found.archetypes)]
-    return [_panel(found, effect) for effect in effects] or [_panel(found, None)]
+    """A panel for each acoustic effect that was measured: where there is no sound, places alone would tell nothing."""
+    return [_panel(found, one) for one in _effects(found) if any(one.of(a) is not None for a in found.archetypes)]
 
 
 def _effects(found: ArchetypeMap) -> list[Effect]:
@@ -62,31 +61,29 @@ def _effects(found: ArchetypeMap) -> list[Effect]:
 
 
 def map_caption(found: ArchetypeMap) -> str:
-    """How to read the maps."""
-    known = [a.heard for a in found.archetypes]
+    """How to read the maps; nothing where there are none."""
+    if not any(a.heard for a in found.archetypes):
+        return ""
     said = [
         f"Maps: the centroids by their two principal components, which hold {found.plane:.0%} of the variance between "
-        "them; areas are numbers of training increments."
+        "them; areas are numbers of training increments. Colours and triangles are means over these; the outermost "
+        "classes have no end."
     ]
-    if any(known):
-        said.append("Colours and triangles are means over these; the outermost classes have no end.")
-    if any(known) and any(a.pitch_change is None for a in found.archetypes):
+    if any(a.pitch_change is None for a in found.archetypes):
         said.append(f"Dashed: fewer than {KNOWN} increments with a pitch before and after.")
     if any(a.nearest for a in found.archetypes):
         said.append("Numbered archetypes can be heard under Listen.")
     return " ".join(said)
 
 
-def _panel(found: ArchetypeMap, effect: Effect | None) -> Panel:
-    values = [effect.of(a) if effect else 0.0 for a in found.archetypes]
+def _panel(found: ArchetypeMap, effect: Effect) -> Panel:
+    values = [effect.of(a) for a in found.archetypes]
     scale = classes([v for v in values if v is not None])
-    height = HEIGHT - (KEY if effect else 0)
+    height = HEIGHT - KEY
     points = _points(found.archetypes, [None if v is None else scale.of(v) for v in values], height)
-    title = "Map" if effect is None else f"{effect.name}{f' ({effect.unit})' if effect.unit else ''}"
-    drawn = [_mark(p) for p in sorted(points, key=lambda p: -p.radius)] + _numbers(points, height)
-    if effect:
-        drawn += _key(scale)
-    said = f"{title}. {_described(values, scale)}" if effect else f"{title} of {len(points)} archetypes."
+    title = f"{effect.name}{f' ({effect.unit})' if effect.unit else ''}"
+    drawn = [_mark(p) for p in sorted(points, key=lambda p: -p.radius)] + _numbers(points, height) + _key(scale)
+    said = f"{title}. {_described(values, scale)}"
     svg = f'<svg class="map" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" aria-hidden="true">{"".join(drawn)}</svg>'
     return Panel(title, svg, said)
 
