@@ -221,7 +221,7 @@ def _while_open(found: dict[str, Finding], findings: list[Finding]) -> list[str]
             "Some rollouts left the finite numbers and have no interval: train longer or at a lower learning rate."
         )
     if found and not said:
-        said.append("The interval straddles the threshold: add speakers until it does not, then read the tree again.")
+        said.append("The interval straddles the threshold: add speakers until it does not.")
     return said
 
 

@@ -190,6 +190,7 @@ def test_a_gap_stands_beside_that_of_regression_to_the_mean_and_what_unrolled_tr
     _, decision, measured = either
     mine = measured.select(experiment="injection")
     trivial = mine.one(model="ar1", metric="advantage_kept")
+    assert {m.model for m in mine.select(metric="delta_nll_rollout")} == {"ar1", "mdn", "vmf", "mdn_k4", "vmf_k4"}
     for finding in (f for f in decision.findings if f.criterion.experiment == "injection"):
         head = finding.measured.model
         assert finding.reference == trivial

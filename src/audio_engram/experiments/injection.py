@@ -56,6 +56,7 @@ def injection(run: Run) -> Outcome:
         gaps[head] = Gap(run, head, scores, reference, after)
         outcome.measurements += gaps[head].measurements()
     trivial = gaps.pop("ar1")
+    outcome.measurements.append(trivial.free_running())
     for head, gap in gaps.items():
         unrolled = [_unrolled(run, f"{head}_k{k}", (windows, index), reference) for k in _unrolls(run)]
         outcome.measurements += [gap.free_running(), *unrolled]
@@ -209,8 +210,8 @@ def _value(measured: Measurement) -> float:
 def _remedy(plain: Measurement, unrolled: list[Measurement]) -> str:
     """What acts on the gap, with what it gave where this run has tried it."""
     said = "Training on the model's own states acts on this gap: "
-    noise = "noise on the context is tried by the experiment stability."
+    noise = "Noise on the context is tried by the experiment stability."
     if not unrolled:
-        return f"{said}unrolled (the experiment factorisation); {noise}"
-    gave = "; ".join(f"{spoken(one.model)} {show(one)}" for one in unrolled)
-    return f"{said}ΔNLL in free running, {show(plain)} as it is, was {gave}. Else {noise}"
+        return f"{said}unrolled training is tried by the experiment factorisation. {noise}"
+    gave = "; ".join(f"{show(one)} with {spoken(one.model)}" for one in unrolled)
+    return f"{said}ΔNLL in free running was {gave}, where it is {show(plain)} without. {noise}"

@@ -194,6 +194,13 @@ def _sampling(records: Measurements) -> list[Table]:
     return [*tables.along(records, "magnitude_ratio", "step"), *forced]
 
 
+def _injection(records: Measurements) -> list[Table]:
+    by_step = ("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery")
+    caption = "Free running (mode D) after its first step, also by trainings on own states, where the run has them."
+    free = tables.by_model(records.select(mode="D"), ("delta_nll_rollout", "advantage_kept"), caption)
+    return [*free, *_by_step(*by_step)(records)]
+
+
 def _two_stage(records: Measurements) -> list[Table]:
     by_step = (
         *("frechet_latents_ratio", "frechet_increments_ratio", "frechet_latents_times", "frechet_increments_times"),
@@ -239,5 +246,5 @@ TABLES: dict[str, Callable[[Measurements], list[Table]]] = {
     "memory": memory_tables,
     "sampling": _sampling,
     "correction": _correction,
-    "injection": _by_step("delta_nll", "direction_cosine", "magnitude_ratio", "state_error", "recovery"),
+    "injection": _injection,
 }
