@@ -42,7 +42,8 @@ def rollout_clips(run: Run, items: Mapping[str, CorpusItem]) -> tuple[list[dict[
         for second, part in _excerpts(audio, len(parts[CONTEXT]), run):
             title = f"rollout-{name}-{second:g}".replace(" ", "_")
             row = write_clip(run.folder / "audio", title, part, run.codec.sample_rate)
-            rows.append(row | {"kind": KIND, "label": f"{label}, {second - LONG:g} to {second:g} s", "row": label})
+            of = label if name in note["words"] else ORIGINAL  # what is no rollout stands together
+            rows.append(row | {"kind": KIND, "label": f"{label}, {second - LONG:g} to {second:g} s", "row": of})
     return [row | {"group": f"Sampled rollouts after {note['utterance']}"} for row in rows], silent
 
 

@@ -2,15 +2,18 @@
 
 import itertools
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from fake_run import decision, folder_of, measurements, record
+from fake_run import decision, folder_of, measurements, record, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_engram.decision import Condition, Criterion, Finding
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import breakdowns, figures, tables, words
+from audio_engram.report.folder import read_run
 from audio_engram.report.gauge import gauge
 from audio_engram.report.lines import Look, common_limits, line_panel
 from audio_engram.report.page import render
@@ -185,6 +188,20 @@ def test_all_conditions_of_a_verdict_stand_in_a_table_and_the_path_has_a_sentenc
     assert rows[1][2].startswith("above ")
     for said in ("But take care.", "And more."):
         assert html.count(said) == 1
+
+
+def test_sounds_of_a_rollout_begin_a_row_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    found = read_run(tmp_path)
+    clips = [
+        found.clips[0].model_copy(update={"group": "rolled", "label": label, "row": row})
+        for label, row in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "y"))
+    ]
+    html = render(replace(found, clips=clips))
+    assert re.findall(r'<li class="clip( first)?"', html) == [" first", "", " first", ""]
+    assert '<ul class="clips rows">' in html
+    assert "clips rows" not in render(found)
+    assert "clip first" not in render(found)
 
 
 def test_each_codec_has_its_own_figures() -> None:

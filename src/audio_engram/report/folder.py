@@ -85,7 +85,7 @@ class Epoch(_Open):
 
 
 class Clip(_Open):
-    """One sound to listen to; `file` lies in the folder `audio` of the run."""
+    """One sound to listen to; `file` lies in the folder `audio` of the run, and sounds of one `row` stand in one."""
 
     group: str
     label: str
@@ -94,6 +94,7 @@ class Clip(_Open):
     seconds: float
     rms_db: float | None = None
     note: str = ""
+    row: str = ""
     parts: tuple[str, ...] = ()
 
 

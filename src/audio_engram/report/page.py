@@ -168,6 +168,7 @@ def _clip(path: Path, clip: Clip) -> dict[str, Any]:
         "kind": clip.kind,
         "facts": f"{clip.seconds:.1f} s{level}",
         "note": clip.note,
+        "row": clip.row,
         "parts": clip.parts,
         "uri": audio_uri(path, clip),
     }
