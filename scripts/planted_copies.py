@@ -84,16 +84,16 @@ def main() -> None:
     """Print the column."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings", help="of another representation")
-    given = parser.parse_args()
-    run = Run(given.run, read_config(given.run / "config.toml", tuple(given.settings)))
+    folder = parser.parse_args().run
+    run = Run(folder, read_config(folder / "config.toml"))
     frames = run.frames()
     assert run.corpus is not None, "a run of recordings"
+    assert run.codec.sample_rate == RATE, "through a codec of 16 kHz"
     print(f"{run.codec_name}, {len(frames.utterances)} utterances")
     for seed in range(SEEDS):
         print(f"as it is, split {seed}: {no_alarm(run, frames, seed)}", flush=True)
     heard = [item for item in run.corpus.items if item.id in frames.utterances]
-    chosen = heard[:: len(heard) // PLANTED][:PLANTED]
+    chosen = heard[:: max(1, len(heard) // PLANTED)][:PLANTED]
     wanted = {(item.id, f"copy of {item.id}") for item in chosen}
     for name, change in CHANGES.items():
         audio = [change(item.audio(RATE)) for item in chosen]
