@@ -27,7 +27,7 @@ def measured():
     found = [record("uncorrected", "state_error", PLAIN)]
     tried = {
         NEAR: (-0.4, 0.9),
-        FAR: (40.0, 46.0),
+        FAR: (0.4, 46.0),
         NOISY: (0.8, 0.95),
         BROKEN: (None, None),
         NEAR + CONTEXT: (-1.0, 2.0),
@@ -62,7 +62,7 @@ def test_every_corrector_has_both_ratios():
 def test_what_is_far_out_or_no_number_sets_no_axis_and_is_told():
     [figure] = correction(measured(), "e0")
     alone, given = figure.panels
-    assert alone.note == "Outside (across and upwards): 2 at 11.0 and 46.0; 4 at not finite and not finite."
+    assert alone.note == "Outside (across and upwards): 2 at 1.10 and 46.0; 4 at not finite and not finite."
     assert given.note == ""
     for panel in figure.panels:
         assert ">2</text>" in panel.svg

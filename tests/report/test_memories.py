@@ -82,6 +82,7 @@ def test_only_placebos_are_full(monkeypatch):
     (_, _, rows, across), _ = seen
     assert [row.style.filled for row in rows] == [True] * 4 + [False]
     assert across.lines == ((0.0, ""), (BAR, "wanted: below −0.32"))
+    assert (across.any_size, across.finest) == (True, 0.32)
 
 
 @pytest.mark.parametrize(("finest", "linear"), [(0.32, True), (0.0, False)])
