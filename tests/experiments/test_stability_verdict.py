@@ -31,6 +31,8 @@ def test_the_best_verdict_is_judged_before_the_nearest():
         assert (finding.measured.model, finding.verdict) == ("mdn", "undecided")
     far = judged("mdn-tied", (1.3, 1.1, 1.9), (1, 1, 1.1))
     assert judge(AT, [open_one, far], []).measured.model == "mdn-tied"  # of two that are open the nearer
+    fewer = judged("mdn-noise", (1.2, 1.1, 1.9), (1, 0.9, 1.1))
+    assert judge(AT, [fewer, open_one], []).measured.model == "mdn"  # of these the one that meets more
     passes = judged("mdn-noise", (1.45, 1.41, 1.49), (1, 1, 1.1))
     assert judge(AT, [open_one, near, far, passes], []).verdict == "pass"
 
