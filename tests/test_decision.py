@@ -255,8 +255,8 @@ def gap(model, label="one-step-catastrophic", low=-0.8, high=-0.3, reference=(-0
     ],
 )
 def test_a_loss_stands_beside_that_of_regression_to_the_mean(gaps, said):
-    text = decide([predictability("pass"), *gaps]).headline
-    assert text.endswith(f"Regression to the mean alone (AR(1)) {said}" if said else ".")
+    text = decide([predictability("pass"), *gaps]).advice
+    assert text.startswith(f"Regression to the mean alone (AR(1)) {said} " if said else "The tree needs")
     assert ("AR(1)" in text) == bool(said)
 
 

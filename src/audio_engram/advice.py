@@ -124,12 +124,16 @@ def headline(findings: list[Finding]) -> str:
         answers = [_answered([f for f in findings if f.criterion.experiment == name]) for name in asked[:MOST_ANSWERS]]
         return " ".join([*answers, *_why_they_differ(findings)]) or "No criterion was judged."
     first = PREDICTABLE[predictable.verdict]
-    gaps = [f for f in findings if f.criterion.experiment == "injection" and f.label]
+    gaps = _gaps(findings)
     if not gaps:
         return first
     if len({f.label for f in gaps}) == 1:
-        return " ".join([first, GAPS.get(gaps[0].label, gaps[0].label), *_beside_regression(gaps)])
+        return f"{first} {GAPS.get(gaps[0].label, gaps[0].label)}"
     return f"{first} On their own states the models differ ({_labels(gaps)})."
+
+
+def _gaps(findings: list[Finding]) -> list[Finding]:
+    return [f for f in findings if f.criterion.experiment == "injection" and f.label]
 
 
 def _beside_regression(gaps: list[Finding]) -> list[str]:
@@ -172,7 +176,12 @@ def _labels(findings: list[Finding]) -> str:
 
 
 def advice(path: list[Step], findings: list[Finding]) -> str:
-    """What the path comes to, question by question, and what to ask next; without one what was found comes to."""
+    """What to hold losses against, what the path comes to, question by question, and what to ask next."""
+    return " ".join([*_beside_regression(_gaps(findings)), _of_path(path, findings)])
+
+
+def _of_path(path: list[Step], findings: list[Finding]) -> str:
+    """Without a path what was found comes to."""
     if not path:
         found = [Step(name, node.finding(findings)) for name, node in TREE.items()]
         return " ".join([*_come_to(found, findings), NOT_ASKED])
