@@ -36,7 +36,12 @@ class Criterion(_Frozen):
     @property
     def bar(self) -> str:
         """`below 1.5 passes`."""
-        return f"{self.relation} {numbers.threshold(self.threshold)} passes"
+        return f"{self.wanted} passes"
+
+    @property
+    def wanted(self) -> str:
+        """`below 1.5`."""
+        return f"{self.relation} {numbers.threshold(self.threshold)}"
 
     def judge(self, measured: Measurement, ceiling: Measurement | None = None) -> Verdict:
         """The verdict on an interval: all of it on the good side, all on the bad side, or across the threshold.

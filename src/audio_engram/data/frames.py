@@ -63,9 +63,14 @@ class Frames:
         still[self.offsets[:-1]] = False
         return still | torch.cat([still[1:], still.new_zeros(1)])
 
+    @property
+    def sounding(self) -> Int[Tensor, " M"]:
+        """The places of all other frames."""
+        return (~self.quiet).nonzero().flatten()
+
     def stretches(self) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
         """Starts and lengths of what digital silence leaves of the utterances: of whole ones, where there is none."""
-        sounding = (~self.quiet).nonzero().flatten()
+        sounding = self.sounding
         begins = torch.ones(len(sounding), dtype=torch.bool)
         begins[1:] = (sounding.diff() > 1) | (self.utterance[sounding].diff() > 0)
         first = begins.nonzero().flatten()
@@ -78,7 +83,7 @@ class Frames:
         """
         generator = torch.Generator().manual_seed(seed)
         group = self.utterance if where == "within" else self.split
-        sounding = (~self.quiet).nonzero().flatten()
+        sounding = self.sounding
         order = torch.arange(len(self.z))
         order[sounding] = sounding[_permutation_within(group[sounding], generator)]
         z = self.z[order]

@@ -108,7 +108,7 @@ def autoregressed(frames: Frames, seed: int) -> Frames:
     that follows it stay too.
     """
     generator = torch.Generator().manual_seed(seed)
-    sounding, lengths = (~frames.quiet).nonzero().flatten(), frames.stretches()[1]
+    sounding, lengths = frames.sounding, frames.stretches()[1]
     utterance, starts = frames.utterance[sounding], lengths.cumsum(0) - lengths
     mean = _means(frames.z[sounding], utterance)
     z = frames.z[sounding] - mean

@@ -53,6 +53,7 @@ class Components:
         flat = contexts.flatten(1)
         self._pca = PCA(min(n, *flat.shape), svd_solver="randomized", iterated_power=7, random_state=seed)
         self.fitted = torch.from_numpy(self._pca.fit_transform(flat.numpy()))
+        self.scale = self.fitted.std(0)
 
     def project(self, contexts: Float[Tensor, "B W D"]) -> Float[Tensor, "B k"]:
         """Return the components of each context."""
@@ -81,7 +82,7 @@ class Quartiles(Conditioning):
         self._components = components
         quartiles = torch.tensor(QUARTILES, dtype=components.fitted.dtype)
         self._edges = components.fitted.quantile(quartiles, dim=0)
-        self._scale = components.fitted.std(0)
+        self._scale = components.scale
 
     def assign(self, contexts: Float[Tensor, "B W D"]) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
         """The cell; confidence is the distance to its nearest wall in standard deviations of that component."""

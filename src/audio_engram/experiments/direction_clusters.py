@@ -160,4 +160,4 @@ def _ends(contexts: Float[Tensor, "B W D"]) -> list[Float[Tensor, "B 1 D"]]:
 
 def _project(components: list[Components], contexts: Float[Tensor, "B W D"]) -> Float[Tensor, "B F"]:
     parts = zip(components, _ends(contexts), strict=True)
-    return torch.cat([one.project(part) / one.fitted.std(0).clamp(min=1e-6) for one, part in parts], dim=1)
+    return torch.cat([one.project(part) / one.scale.clamp(min=1e-6) for one, part in parts], dim=1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement, Measurements
+from audio_engram.report import words
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure
 from audio_engram.report.scatter import Plane, Point, ratio_panel
 from audio_engram.report.series import Curve, Style
@@ -25,7 +26,7 @@ AXES = "State error over uncorrected", "Distance over uncorrected"
 
 def correction(records: Measurements, name: str, findings: tuple[Finding, ...] = ()) -> list[Figure]:
     """Every corrector by both ratios that the verdict rests on: a panel for each kind of denoiser."""
-    judged = findings[0].measured.model.partition(" - ")[0] if findings else ""
+    judged = words.first(findings[0].measured.model) if findings else ""
     points = _points(records)
     near = [pair for p in points if (pair := _near(p))]
     plane = Plane(AXES, LEAST, _limits([x for x, _ in near]), _limits([y for _, y in near]))
@@ -50,10 +51,10 @@ def correction(records: Measurements, name: str, findings: tuple[Finding, ...] =
 def _points(records: Measurements) -> list[Point]:
     """Correctors by their numbers, with what both ratios need."""
     plain = next((r.value for r in records.select(metric="state_error", model=NONE)), None)
-    errors = {_first(r): r for r in records.select(metric="state_error_difference")}
+    errors = {words.first(r.model): r for r in records.select(metric="state_error_difference")}
     found: list[Point] = []
     for distance in records.select(metric="frechet_latents_times"):
-        name = _first(distance)
+        name = words.first(distance.model)
         if plain and name in errors:
             ratio = _over(errors[name], plain).model_copy(update={"model": name})
             found.append(Point(str(len(found) + 1), ratio, distance, KINDS[_kind(name)]))
@@ -77,10 +78,6 @@ def _near(point: Point) -> tuple[float, float] | None:
 def _limits(values: Sequence[float]) -> tuple[float, float]:
     """A range around these and 1."""
     return min([1.0, *values]) / ROOM, max([1.0, *values]) * ROOM
-
-
-def _first(record: Measurement) -> str:
-    return record.model.partition(" - ")[0]
 
 
 def _named(corrector: str) -> str:

@@ -108,7 +108,7 @@ def _findings(run: RunFolder, findings: Sequence[Finding]) -> Table:
             *(finding.criterion.question, _judged(finding.measured, run.provenance.codec.name), _verdict(finding)),
             *(
                 shown(finding.measured),
-                f"{finding.criterion.relation} {numbers.threshold(finding.criterion.threshold)}",
+                finding.criterion.wanted,
             ),
         )
         for finding in findings

@@ -2,7 +2,6 @@
 
 from audio_engram.decision import Finding
 from audio_engram.measurements import Measurement, Measurements
-from audio_engram.numbers import threshold
 from audio_engram.regimes import PLACEBOS, ROLES, memory_regime, placebos
 from audio_engram.report import words
 from audio_engram.report.bars import Across, Row, dot_panel
@@ -67,14 +66,14 @@ def memory(records: Measurements, name: str, findings: tuple[Finding, ...] = ())
     across = _across(finding)
     groups: dict[str, list[Measurement]] = {}
     for record in records.select(metric=DIFFERENCE):
-        groups.setdefault(record.model.partition(" - ")[0], []).append(record)
-    judged = finding.measured.model.partition(" - ")[0] if finding else ""
+        groups.setdefault(words.first(record.model), []).append(record)
+    judged = words.first(finding.measured.model) if finding else ""
     panels: list[Drawn] = []
     for place, (first, found) in enumerate(groups.items()):
         rows = [_dot(r) for r in sorted(found, key=_has_no_placebo)]
         title = begun(_row(first)[0]) + (" (judged)" if first == judged else "")
         panels.append((dot_panel(title, f"{name}-memory{place}", rows, across), []))
-    wanted = f" Wanted is {_bar(finding)}, against every placebo." if finding else ""
+    wanted = f" Wanted is {finding.criterion.wanted}, against every placebo." if finding else ""
     return figure(
         "NLL of held-out frames with a memory less that of what it is held against, in nats a frame: left of 0 the "
         f"memory is better.{wanted} Full marks are placebos, which have as many parameters and the same training; "
@@ -89,11 +88,7 @@ def _across(finding: Finding | None) -> Across:
     if finding is None:
         return Across(any_size=True)
     bar = finding.criterion.threshold
-    return Across(((0.0, ""), (bar, f"wanted: {_bar(finding)}")), any_size=True, finest=abs(bar))
-
-
-def _bar(finding: Finding) -> str:
-    return f"{finding.criterion.relation} {threshold(finding.criterion.threshold)}"
+    return Across(((0.0, ""), (bar, f"wanted: {finding.criterion.wanted}")), any_size=True, finest=abs(bar))
 
 
 def _has_no_placebo(record: Measurement) -> bool:

@@ -184,7 +184,7 @@ def _correction(records: Measurements) -> list[Table]:
     return [
         table
         for metrics, caption in CORRECTION
-        for table in tables.by_name(records, metrics, caption, ("corrector",), lambda name: (name.partition(" - ")[0],))
+        for table in tables.by_name(records, metrics, caption, ("corrector",), lambda name: (words.first(name),))
     ]
 
 

@@ -246,6 +246,11 @@ def metric(name: str) -> Metric:
     return METRICS.get(name) or MANIFOLD.get(name) or Metric(name.replace("_", " "), "", "")
 
 
+def first(name: str) -> str:
+    """Of a difference between models the one that it is of, by the name it has in records."""
+    return name.partition(" - ")[0]
+
+
 def model(name: str) -> str:
     """The words for a model; an unknown one keeps its own name, and a difference names both sides.
 
