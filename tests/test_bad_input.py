@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 from audio_engram import cli, train
+from audio_engram.data.publish import AGAIN
 
 pytestmark = pytest.mark.usefixtures("place")
 RATE = 16_000
@@ -487,7 +488,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(engram, speech, monkeypatch
         patch.setattr(os, "fsync", full)
         code, out, err = engram(*words)
     assert (code, out) == (3, "")
-    assert re.match(r"engram: disk full while writing out/.*; free some space and go on with --resume$", err[-1])
+    assert re.match(rf"engram: disk full while writing out/.*; free some space and {AGAIN}$", err[-1])
     assert name in err[-1]
     assert list(Path().rglob(".*.tmp")) == []
     assert engram(*words, "--resume")[0] == 0
@@ -500,7 +501,7 @@ def test_an_interrupt_in_training_is_130_and_resumable(engram, monkeypatch):
         patch.setattr(train._Training, "step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         code, out, err = engram("train", *WORLD, *SMALL, "--overwrite")
     assert (whole, code, out) == (0, 130, "")
-    assert err == ["engram: interrupted; finished work is kept: go on with --resume"]
+    assert err == [f"engram: interrupted; finished work is kept: {AGAIN}"]
     assert engram("train", *WORLD, *SMALL, "--resume")[0] == 0
     assert Path("out/checkpoints/mdn-lag1.safetensors").read_bytes() == wanted
 

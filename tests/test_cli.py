@@ -14,6 +14,7 @@ import torch
 from audio_engram import cli
 from audio_engram.audio import write_audio
 from audio_engram.codecs.base import list_codecs
+from audio_engram.data.publish import AGAIN
 
 COMMANDS = [
     [],
@@ -224,7 +225,7 @@ def test_ctrl_c_leaves_with_130_and_what_is_finished_stays(tmp_path):
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "engram: interrupted; finished work is kept: go on with --resume"
+    assert err.splitlines()[-1] == f"engram: interrupted; finished work is kept: {AGAIN}"
     assert "Traceback" not in err
     assert (tmp_path / "out/latents/shard-00000.safetensors").exists()
     assert not list(tmp_path.rglob(".*.tmp"))
@@ -237,7 +238,7 @@ def test_results_that_cannot_be_written_are_one_line():
             [sys.executable, "-m", "audio_engram", "codec", "list"], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 3
-    assert done.stderr == "engram: disk full (No space left on device); free some space and go on with --resume\n"
+    assert done.stderr == f"engram: disk full (No space left on device); free some space and {AGAIN}\n"
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -181,6 +181,11 @@ def test_sets_of_unequal_size_are_refused(manifold, real, bootstrap):
         manifold.compare(manifold.traits(same()[:, :50]), real, bootstrap)
 
 
+def test_trajectories_of_other_dimensions_are_refused(manifold):
+    with pytest.raises(ValueError, match="dimensions; those of training have"):
+        manifold.traits(same()[..., 1:])
+
+
 def test_a_single_speaker_has_figures_without_intervals(manifold):
     z = manifold.traits(same()[:4])
     found = manifold.compare(z, z, SpeakerBootstrap(torch.zeros(4, dtype=torch.long), 50))

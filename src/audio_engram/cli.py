@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from audio_engram import __version__
 from audio_engram.commands import COMMANDS
-from audio_engram.data.publish import FULL
+from audio_engram.data.publish import AGAIN, FULL
 from audio_engram.errors import DataError, EngramError, UsageError
 
 BUG, INTERRUPT = 1, 130
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"engram: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("engram: interrupted; finished work is kept: go on with --resume", file=sys.stderr)
+        print(f"engram: interrupted; finished work is kept: {AGAIN}", file=sys.stderr)
         return INTERRUPT
     except BrokenPipeError:
         # The reader of stdout has left (`engram ... | head`); there is nobody to tell.
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in FULL:
             raise
         _drop_stdout()
-        print(f"engram: disk full ({error.strerror}); free some space and go on with --resume", file=sys.stderr)
+        print(f"engram: disk full ({error.strerror}); free some space and {AGAIN}", file=sys.stderr)
         return DataError.exit_code
 
 

@@ -85,7 +85,13 @@ class Manifold:
         return {name: space.explained for name, space in self._spaces.items()}
 
     def traits(self, latents: Float[Tensor, "B S D"]) -> Traits:
-        """What figures are made of; of the real trajectories it need be asked only once."""
+        """What figures are made of; of the real trajectories it need be asked only once.
+
+        Raises:
+            ValueError: if D is not that of the training trajectories.
+        """
+        if latents.shape[-1] != self._frames.shape[-1]:
+            raise ValueError(f"{latents.shape[-1]} dimensions; those of training have {self._frames.shape[-1]}")
         return Traits(
             latents=latents,
             points={name: self._points(name, latents) for name in self._spaces},

@@ -10,6 +10,7 @@ from pathlib import Path
 from audio_engram.errors import DataError, EngramError, UsageError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+AGAIN = "run it again, with --resume where the command has it"
 LONGEST = 255
 """Bytes of one name in a path, which is what common file systems take."""
 
@@ -36,8 +37,7 @@ def published(path: Path, option: str = "--out") -> Iterator[Path]:
 def unwritable(path: Path, error: OSError, option: str = "--out") -> EngramError:
     """The one line for a place that could not be written."""
     if error.errno in FULL:
-        again = "go on with --resume" if option == "--out" else "run it again"
-        return DataError(f"disk full while writing {path} ({error.strerror}); free some space and {again}")
+        return DataError(f"disk full while writing {path} ({error.strerror}); free some space and {AGAIN}")
     return UsageError(f"{path}: cannot be written ({error.strerror}); choose another place with {option}")
 
 
