@@ -12,7 +12,7 @@ import torch
 from audio_engram import cli, doctor
 from audio_engram.extras import EXTRAS
 
-VERSIONS = {"transformers": "5.23.0", "ray": None, "submitit": "1.4.1"}
+VERSIONS = {"transformers": "5.23.0", "ray": None, "submitit": "1.4.1", "resemblyzer": "0.1.4"}
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_extras_are_listed_with_their_remedy(
         " (for engram encode --engine ray)",
         "extra slurm    needs submitit >= 1.5, not 1.4.1: install the extra slurm: pip install -e '.[slurm]'"
         " in the clone (for engram encode --engine slurm)",
+        "extra metrics  resemblyzer 0.1.4 (for experiments.listeners)",
     ]
     assert lines[-1] == "Nothing that every run needs is missing; of the optional extras: ray, slurm."
 
@@ -54,6 +55,7 @@ def test_json_has_the_same_facts(versions: dict[str, str | None], capsys: pytest
         "hub": ("5.23.0", False),
         "ray": ("", True),
         "slurm": ("1.4.1", True),
+        "metrics": ("0.1.4", False),
     }
 
 

@@ -30,7 +30,7 @@ RANKS = (
         *("cluster_criteria", "unit_rows", "spoken"),
         *("numbers", "statistics", "measurements", "decision", "tree", "advice", "decide", "archetype_map", "clips"),
         *("manifold", "against_real", "group_moments", "set_distances", "window_space", "trajectory_figures"),
-        *("neighbours", "survival", "controls", "cycle_error", "sound_figures"),
+        *("neighbours", "survival", "controls", "cycle_error", "sound_figures", "perception"),
     ),
     ("regimes", "run_folder", "source", "models", "runs", "caveats"),
     ("scale",),

@@ -141,6 +141,9 @@ class ExperimentConfig(Section):
     )
     trajectories: int = Field(64, ge=2, description="sampled rollouts, of different speakers as far as they go")
     decoded: int = Field(8, ge=0, description="so many of them are decoded and measured as audio; the first is heard")
+    listeners: bool = Field(
+        False, description="whether DNSMOS and the likeness of voices are measured of them too (extra metrics)"
+    )
     rollout_seconds: float = Field(
         1.28, gt=0, le=DAY, description="length of the rollouts of all representations, and their ceiling's lag [s]"
     )

@@ -1,13 +1,17 @@
 """The optional extras of this package: what each brings, what it is for, whether it is there and how to get it."""
 
+import importlib
 import importlib.metadata
 import re
 from dataclasses import dataclass
+from typing import Any
+
+from audio_engram.errors import MissingError
 
 
 @dataclass(frozen=True)
 class Extra:
-    """The package that an extra brings, and what needs it."""
+    """The package that an extra brings, perhaps among others, and what needs it."""
 
     package: str
     oldest: str
@@ -19,6 +23,7 @@ EXTRAS = {
     "hub": Extra("transformers", "5.21", "codecs of the Hugging Face hub"),  # before, Mimi has no `encoder(x).latents`
     "ray": Extra("ray", "2.40", "engram encode --engine ray"),
     "slurm": Extra("submitit", "1.5", "engram encode --engine slurm"),
+    "metrics": Extra("resemblyzer", "0.1.4", "experiments.listeners"),
 }
 
 
@@ -43,6 +48,17 @@ def lacking(extra: str) -> str:
 def remedy(extra: str) -> str:
     """How to get the extra; it is not looked for on PyPI, where this package is not."""
     return f"install the extra {extra}: pip install -e '.[{extra}]' in the clone"
+
+
+def require(package: str, what: str, extra: str) -> Any:
+    """Import a package of an extra.
+
+    Raises: MissingError when it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingError(f"{what} needs {package} ({error}): {remedy(extra)}") from error
 
 
 def _numbers(version: str) -> tuple[int, ...]:

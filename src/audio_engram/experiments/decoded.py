@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -11,17 +12,18 @@ from audio_engram import checkpoint
 from audio_engram.clips import heard
 from audio_engram.cycle_error import cycle_error
 from audio_engram.errors import UsageError
+from audio_engram.experiments.listeners import SIMILARITY, Listeners
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.trajectories import Trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.runs import Run
 from audio_engram.seeds import generator_for
-from audio_engram.sound_figures import FIGURES, sound_figures
+from audio_engram.sound_figures import sound_figures
 from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.trajectory_figures import quantile_figure
 
 FILE = "rollouts.safetensors"
-ORIGINAL, ROUND_TRIP = "original", "codec round trip"
+ORIGINAL, ROUND_TRIP, OTHER = "original", "codec round trip", "another speaker"
 CONTEXT, REAL = "context", "real"
 
 
@@ -43,11 +45,18 @@ class Decoded:
     rolled: dict[str, Float[Tensor, "n S2 D"]]
 
     def outcome(self) -> Outcome:
-        """Figures of the audio and cycle errors; warnings say what has no sound."""
+        """Figures of the audio and cycle errors; warnings say what has no sound.
+
+        Raises:
+            MissingError: if listeners are asked and their extra is not installed.
+        """
         found = Outcome()
         self._figures(ORIGINAL, self._recorded(), self._stretch, found)
         for name, latents in ({ROUND_TRIP: self.some.real} | self.anchors | self.rolled).items():
             self._figures(name, self._sounds(name, latents, found), latents.shape[1], found)
+        if self._listeners:
+            likeness = self._listeners.of_others(list(self._recorded()), self._rate)
+            self._mean(OTHER, SIMILARITY, likeness, self._stretch, found)
         try:
             found.measurements += self._cycle_errors()
         except UsageError as error:  # a codec that gives back another number of frames, or a user's that fails
@@ -63,6 +72,17 @@ class Decoded:
     @property
     def _n(self) -> int:
         return min(self.some.run.config.experiments.decoded, len(self.some.context))
+
+    @property
+    def _rate(self) -> int:
+        return self.some.run.codec.sample_rate
+
+    @cached_property
+    def _listeners(self) -> Listeners | None:
+        run = self.some.run
+        assert run.corpus is not None
+        asked = run.config.experiments.listeners
+        return Listeners(run.corpus.items, self.some.utterances[: self._n]) if asked else None
 
     @property
     def _stretch(self) -> int:
@@ -90,17 +110,22 @@ class Decoded:
             found.warnings.append(f"Stability: {len(silent)} of {self._n} of {name} have no sound: {silent[0]}.")
 
     def _figures(self, name: str, sounds: Iterator[Tensor], step: int, found: Outcome) -> None:
-        """The mean of each figure over trajectories that have it."""
-        rate = self.some.run.codec.sample_rate
-        of = [sound_figures(sound, rate) for sound in sounds]
-        for metric in FIGURES:
-            values = torch.tensor([one[metric] for one in of], dtype=torch.float64)
-            told = values.isfinite()
-            interval = Interval(float("nan"), None, None, 0, 0)
-            if bool(told.any()):
-                speaker = self.some.speaker[: self._n][told]
-                interval = self._bootstrap(speaker).mean(values[told])
-            found.measurements.append(self._record(name, metric, interval, step))
+        """Each figure of the sound of every trajectory."""
+        of: list[dict[str, float]] = []
+        for place, sound in enumerate(sounds):
+            heard = self._listeners.figures(place, sound, self._rate) if self._listeners else {}
+            of.append(sound_figures(sound, self._rate) | heard)
+        for metric in of[0]:
+            self._mean(name, metric, [one[metric] for one in of], step, found)
+
+    def _mean(self, name: str, metric: str, of: list[float], step: int, found: Outcome) -> None:
+        """Over the trajectories that have the figure."""
+        values = torch.tensor(of, dtype=torch.float64)
+        told = values.isfinite()
+        interval = Interval(float("nan"), None, None, 0, 0)
+        if bool(told.any()):
+            interval = self._bootstrap(self.some.speaker[: self._n][told]).mean(values[told])
+        found.measurements.append(self._record(name, metric, interval, step))
 
     def _cycle_errors(self) -> list[Measurement]:
         """Medians over the frames of the last stretch, and over those of real latents."""

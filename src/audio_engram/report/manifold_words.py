@@ -52,6 +52,16 @@ MANIFOLD = {
         "modulation, 2 to 10 Hz", "", "Variance of the amplitude at the rates of syllables over its mean²."
     ),
     "speech_share": Metric("speech", "share", "Frames of the decoded stretch that are voiced or near a voiced one."),
+    "dnsmos": Metric(
+        "DNSMOS",
+        "",
+        "Overall quality of the decoded stretch from 1 to 5, as a trained model expects listeners to rate it.",
+    ),
+    "speaker_similarity": Metric(
+        "likeness of voice",
+        "",
+        "Cosine of embeddings of the decoded stretch and another recording of the speaker.",
+    ),
     "excess_share": Metric(
         "excess ΔNLL, of the best",
         "share",

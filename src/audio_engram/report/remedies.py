@@ -9,7 +9,8 @@ from audio_engram.report.tables import Table, shown
 
 JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
 DISTANCES = ("frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio", "cycle_error_ratio")
-COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", "speech_share", *DISTANCES)
+SOUND = ("speech_share", "dnsmos", "speaker_similarity")
+COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *SOUND, *DISTANCES)
 Cells = dict[tuple[str, str], Measurement]
 """Of a model and a metric."""
 

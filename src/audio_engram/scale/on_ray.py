@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_engram.errors import DataError, UsageError, WorkerError
-from audio_engram.scale.extras import require
+from audio_engram.extras import require
 from audio_engram.scale.parts import Outcome, Task, carry_out
 
 RETRIES = 3

@@ -9,7 +9,7 @@ from typing import Any
 
 from audio_engram.data.publish import make_folder
 from audio_engram.errors import DataError, MissingError, UsageError, WorkerError
-from audio_engram.scale.extras import require
+from audio_engram.extras import require
 from audio_engram.scale.parts import Outcome, Task, carry_out
 
 POLL = {"slurm": 10.0, "local": 0.2}
