@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from audio_engram.config import read_config
+from audio_engram.experiments import check_settings
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -33,3 +36,12 @@ def test_a_known_world_is_measured_near_its_truth(capsys: pytest.CaptureFixture[
 
 def test_the_examples_are_short() -> None:
     assert all(len(path.read_text().splitlines()) <= 45 for path in EXAMPLES.glob("*.py"))
+
+
+def test_the_short_settings_are_settings_that_a_run_takes_and_smaller_than_the_defaults() -> None:
+    given = read_config(EXAMPLES / "short.toml")
+    default = read_config()
+    assert given.model.width < default.model.width
+    assert given.train.epochs < default.train.epochs
+    assert len(given.experiments.lags) < len(default.experiments.lags)
+    check_settings(given)
