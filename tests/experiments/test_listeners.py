@@ -11,6 +11,7 @@ from audio_engram.errors import MissingError
 from audio_engram.experiments import check_settings, listeners
 from audio_engram.experiments.decoded import OTHER, Decoded
 from audio_engram.experiments.listeners import OPINION, SIMILARITY, Listeners
+from audio_engram.experiments.stability import stability
 from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
@@ -75,7 +76,7 @@ def test_one_speaker_alone_has_no_strangers(ear):
 
 
 def settings(on, corpus="demo"):
-    wanted = {"names": ["stability"], "regimes": ["mdn"], "horizons": [2.0], "resamples": 1000, "listeners": on}
+    wanted = {"names": ["stability"], "regimes": ["mdn"], "horizons": [4.0], "resamples": 1000, "listeners": on}
     return make_config(
         {
             "device": "cpu",
@@ -111,3 +112,16 @@ def test_a_missing_extra_is_told_before_anything_is_done(monkeypatch):
         MissingError, match=r"experiments.listeners: metrics is not there: .*\[metrics\].*set it to false"
     ):
         check_settings(settings(True))
+
+
+def test_listeners_without_a_sound_are_told_of(tmp_path):
+    config = settings(True, "world:ar").model_copy(update={"model": make_config({"model": {"width": 8}}).model})
+    config = config.model_copy(update={"train": make_config({"train": {"epochs": 1}}).train})
+    outcome = stability(Run(tmp_path, config, log=lambda line: None))
+    assert listeners_hear_nothing(outcome)
+    quiet = config.model_copy(update={"experiments": settings(False).experiments})
+    assert not listeners_hear_nothing(stability(Run(tmp_path / "quiet", quiet, log=lambda line: None)))
+
+
+def listeners_hear_nothing(outcome):
+    return any("listeners are asked and hear nothing" in line for line in outcome.warnings)

@@ -18,6 +18,9 @@ from audio_engram.statistics import Interval
 from audio_engram.survival import survival
 
 ANCHORS = ("teacher-forced", "shuffled frames", "Gaussian frames")  # that are played beside original and round trip
+UNHEARD = (
+    "Stability: listeners are asked and hear nothing: there is no recording, no decoder, or experiments.decoded is 0."
+)
 
 
 def stability(run: Run) -> Outcome:
@@ -42,6 +45,8 @@ def stability(run: Run) -> Outcome:
         heard[one.name] = rolled.beginning
     if can_be_heard(run):
         _decode(some, anchors, heard, outcome)
+    elif run.config.experiments.listeners:
+        outcome.warnings.append(UNHEARD)
     at = Horizon(judged_end(some), run.codec.frame_rate, f"Judged are {some.counted}.{some.fewer}")
     outcome.findings.append(judge(at, judged, outcome.measurements))
     outcome.warnings += recordings_diverge(at, outcome.measurements)
