@@ -14,8 +14,10 @@ CLEAN = Leaks(held_out=9, compared=9, threshold=6.0, highest=4.0, pairs=(), spea
 SHARED = replace(CLEAN, speakers=(("Ann", "ann"),))
 
 
-def _history(epochs: int, best: int) -> History:
-    return History([{"epoch": e + 1, "train": 1.0, "validation": 1.0} for e in range(epochs)], best_epoch=best)
+def _history(epochs: int, best: int, broken: bool = False) -> History:
+    return History(
+        [{"epoch": e + 1, "train": 1.0, "validation": 1.0} for e in range(epochs)], best_epoch=best, broken=broken
+    )
 
 
 STOPPED = {"a": _history(2, 2), "b": _history(3, 2), "c": _history(1, 1), "none": _history(0, 0)}
@@ -66,6 +68,10 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
             "2 of 4 trainings ended at the limit of epochs while validation still improved",
         ),
         ({"histories": dict.fromkeys("abcdef", _history(1, 1))}, "6 of 6 trainings ended at the limit"),
+        (
+            {"histories": {"vmf-mean": _history(2, 1, broken=True), "mdn": _history(3, 2)}},
+            "1 training on own states ended when most batches led out of the finite numbers (vmf-mean): their figures",
+        ),
         ({"n_test": 4}, "Only 4 held-out speakers: "),
         ({"n_test": 1}, "Only 1 held-out speaker: "),
     ],
@@ -77,3 +83,8 @@ def test_each_cause_gives_its_own_warning(changes: dict[str, object], says: str)
 
 def test_plain_speech_has_no_warning() -> None:
     assert CAVEATS(_run()) == ()
+
+
+def test_a_training_that_broke_did_not_end_at_the_limit() -> None:
+    (said,) = CAVEATS(_run(histories={"vmf-mean": _history(2, 2, broken=True)}))
+    assert said.startswith("1 training on own states ended when")

@@ -41,6 +41,19 @@ def test_a_batch_that_leaves_the_finite_numbers_is_left_out_and_counted(monkeypa
     assert torch.tensor([first["train"], second["validation"]]).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("head", "estimator"), [("vmf", "marginal"), ("mdn", "marginal"), ("mdn", "gumbel"), ("mdn", "reinforce")]
+)
+def test_draws_after_a_state_that_is_not_finite_do_not_end_the_training(head, estimator):
+    config = UNROLLED.model_copy(update={"step": "sample", "estimator": estimator})
+    model, windows = training_toy(head, config)
+    loop = _Training(model, config, 3)
+    first, second = (next(loop.batches(windows[0], torch.Generator().manual_seed(seed))) for seed in range(2))
+    first.context[3, -1] = torch.inf
+    assert not loop.step(first, torch.Generator()).isfinite()
+    assert loop.step(second, torch.Generator()).isfinite()
+
+
 def test_it_teaches_nothing(monkeypatch):
     plain, windows = training_toy("mdn", UNROLLED)
     before = {k: v.clone() for k, v in plain.state_dict().items()}
@@ -59,6 +72,29 @@ def test_more_than_half_of_an_epoch_is_an_error(monkeypatch):
     with pytest.raises(NumericalError, match=r"^training: (\d+) of \1 batches of epoch 1 led out of the finite"):
         fit(model, windows, UNROLLED, 3)
     assert len(seen) > 2
+
+
+def test_in_a_later_epoch_it_ends_the_training_with_the_best_epoch_until_then(monkeypatch, tmp_path):
+    config = UNROLLED.model_copy(update={"epochs": 5})
+    short, windows = training_toy("mdn", config)
+    loop = _Training(short, config, 3)
+    loop.epoch(*windows)
+    batches = len(list(loop.batches(windows[0], torch.Generator().manual_seed(0))))
+    model, windows = training_toy("mdn", config)
+    seen, said = spoiled(monkeypatch, range(batches, 10**6)), []
+    monkeypatch.setattr(_Training, "validate", lambda self, windows: float(len(self.history.epochs)))
+    history = fit(model, windows, config, 3, path=tmp_path / "one.safetensors", progress=said.append)
+    assert len(seen) == 2 * batches
+    assert (history.broken, history.finished, history.best_epoch) == (True, True, 1)
+    assert history.epochs[1]["left_out"] == batches
+    assert history.epochs[1]["train"] is None
+    assert (
+        f"train not finite validation 1.000 ({batches} batches not finite, left out); ends here, epoch 1 stays"
+        in said[1]
+    )
+    assert all(torch.equal(v, loop.best[k]) for k, v in model.state_dict().items())
+    again, windows = training_toy("mdn", config)
+    assert fit(again, windows, config, 3, path=tmp_path / "one.safetensors") == history
 
 
 def test_on_true_contexts_the_first_is_an_error(monkeypatch):

@@ -35,7 +35,7 @@ def leaks(run: Run) -> Leaks | None:
 
 def _stopped_early(histories: Mapping[str, History]) -> str:
     """How many trainings had not ended by themselves: their verdicts are of models that know less than they could."""
-    stopped = sum(0 < len(history.epochs) == history.best_epoch for history in histories.values())
+    stopped = sum(0 < len(one.epochs) == one.best_epoch and not one.broken for one in histories.values())
     if not stopped:
         return ""
     return (
@@ -45,13 +45,24 @@ def _stopped_early(histories: Mapping[str, History]) -> str:
     )
 
 
+def _broken(histories: Mapping[str, History]) -> str:
+    """Which trainings ended because their rollouts left the finite numbers."""
+    names = [name for name, history in histories.items() if history.broken]
+    if not names:
+        return ""
+    return (
+        f"{numbers.plural(len(names), 'training')} on own states ended when most batches led out of the finite numbers "
+        f"({', '.join(names)}): their figures are of the best epoch until then."
+    )
+
+
 def caveats(run: Run) -> tuple[str, ...]:
     """The warnings of a run, shown wherever its results appear."""
     manifest, codec = run.store.manifest, run.codec
     failed = manifest.counts.failed
     n_test = sum(split == "test" for split in run.split_of.values())
     shared, without = leaks(run), without_latent([u.id for u in run.store.utterances], run.frames().utterances)
-    stopped = _stopped_early(run.histories)
+    stopped, broken = _stopped_early(run.histories), _broken(run.histories)
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
@@ -63,6 +74,7 @@ def caveats(run: Run) -> tuple[str, ...]:
         ),
         (bool(without), without),
         (bool(stopped), stopped),
+        (bool(broken), broken),
         (bool(shared), shared.sentence() if shared else ""),
         (n_test < FEW_SPEAKERS, f"Only {numbers.plural(n_test, 'held-out speaker')}: intervals are wide and rough."),
     ]

@@ -33,7 +33,8 @@ Progress = Callable[[str], None]
 class History:
     """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate.
 
-    A validation loss that is not finite is None; `left_out` counts batches that are not in the training loss.
+    A validation loss that is not finite is None; `left_out` counts batches that are not in the training loss. `broken`
+    is a training that ended because most batches of its last epoch were left out; the best epoch was before.
     """
 
     epochs: list[dict[str, int | float | None]] = field(default_factory=list)
@@ -42,6 +43,7 @@ class History:
     waited: int = 0
     learning_rate: float = 0.0
     finished: bool = False
+    broken: bool = False
 
 
 class Training(ABC):
@@ -91,7 +93,7 @@ class Training(ABC):
 
     def over(self) -> bool:
         """Whether the last epoch was the last."""
-        return self.history.finished or len(self.history.epochs) >= self.config.epochs
+        return self.history.finished or self.history.broken or len(self.history.epochs) >= self.config.epochs
 
     def epoch(self, train: Windows, validation: Windows) -> None:
         """One pass, then one validation."""
@@ -111,8 +113,11 @@ class Training(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _pass(self, train: Windows) -> tuple[float, dict[str, int]]:
-        """The mean loss, and under `left_out` how many batches are not in it, if there are any."""
+    def _pass(self, train: Windows) -> tuple[float | None, dict[str, int]]:
+        """The mean loss, and under `left_out` how many batches are not in it, if there are any.
+
+        Raises: NumericalError if they are the most, and no epoch before has a model to fall back on.
+        """
         generator = generator_for(self.seed, "epoch", len(self.history.epochs))
         self.model.train()
         # Dropout draws from the global stream, which therefore is fixed too, without touching the caller's.
@@ -122,12 +127,14 @@ class Training(ABC):
         self.model.eval()
         kept = [loss for loss in losses if loss.isfinite()]
         left_out = len(losses) - len(kept)
-        if 2 * left_out > len(losses):
+        self.history.broken = 2 * left_out > len(losses)
+        if self.history.broken and self.history.best_epoch < 0:
             raise NumericalError(
                 f"training: {left_out} of {len(losses)} batches of epoch {len(self.history.epochs) + 1} led out of the "
                 f"finite numbers: lower {self.section}.learning_rate"
             )
-        return float(torch.stack(kept).mean()), {"left_out": left_out} if left_out else {}
+        mean = float(torch.stack(kept).mean()) if kept else None
+        return mean, {"left_out": left_out} if left_out else {}
 
     def step(self, segment: Segment, generator: torch.Generator) -> Tensor:
         """Learn from one batch; from one that is left out nothing, and its loss is NaN."""
@@ -147,10 +154,10 @@ class Training(ABC):
 
     def _line(self) -> str:
         last = self.history.epochs[-1]
-        held_out = "not finite" if last["validation"] is None else f"{last['validation']:.3f}"
-        losses = f"train {last['train']:.3f} validation {held_out}"
+        said = (f"{part} {_told(last[part])}" for part in ("train", "validation"))
         left_out = f" ({last['left_out']} batches not finite, left out)" if "left_out" in last else ""
-        return f"epoch {last['epoch']}/{self.config.epochs} {losses}{left_out}"
+        end = f"; ends here, epoch {self.history.best_epoch} stays" if self.history.broken else ""
+        return f"epoch {last['epoch']}/{self.config.epochs} {' '.join(said)}{left_out}{end}"
 
     def _weights(self) -> dict[str, Tensor]:
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -210,6 +217,10 @@ class Training(ABC):
         self.history, self.best = history, best
         if not history.finished:
             self.take_parts(tensors)
+
+
+def _told(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.3f}"
 
 
 def _unlike(there: dict[str, Any], here: dict[str, Any], section: str = "") -> str:

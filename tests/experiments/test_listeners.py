@@ -1,6 +1,7 @@
 """Which voice is held against which, and that decoded trajectories have both figures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,25 @@ def test_a_speaker_without_another_recording_has_no_likeness_but_an_opinion(ear)
     assert found[OPINION] == 1.0
     # The stranger of the second has no voice to be held against.
     assert [math.isnan(one) for one in heard.of_others([said_by(2), said_by(2)], 16_000)] == [False, True]
+
+
+def test_a_recording_without_a_voice_gives_way_to_the_next(ear):
+    empty = CorpusItem("a0", "s1", lambda rate: torch.zeros(0))
+    heard = Listeners([empty, recording("a1", 1), recording("a2", 1)], ["a1"])
+    assert heard.figures(0, said_by(1), 16_000)[SIMILARITY] == 1.0
+
+
+def test_recordings_that_could_not_be_encoded_are_not_asked(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("audio_engram.experiments.decoded.Listeners", lambda items, utterances: asked.append(items))
+    run = Run(tmp_path, settings(True), log=lambda line: None)
+    some = find_trajectories(run)
+    lost = next(item.id for item in run.corpus.items if item.id not in some.utterances)
+    frames = run.frames()
+    kept = tuple("lost" if name == lost else name for name in frames.utterances)
+    monkeypatch.setattr(Run, "frames", lambda self: replace(frames, utterances=kept))
+    assert Decoded(some, {}, {})._listeners is None  # what `append` gives back
+    assert {item.id for item in asked[0]} == {item.id for item in run.corpus.items} - {lost}
 
 
 def test_one_speaker_alone_has_no_strangers(ear):

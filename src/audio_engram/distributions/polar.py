@@ -66,7 +66,7 @@ class Polar(DeltaDistribution):
         """Draw the magnitude, then the direction.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         with torch.no_grad():
             length = self.magnitude.sample(sample_shape, generator)
@@ -77,7 +77,7 @@ class Polar(DeltaDistribution):
         """Draw so that the gradient reaches the parameters; that of a mixture given its component.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         length = self.magnitude.rsample(sample_shape, generator)
         direction = self._directions(length).rsample(self._draws(sample_shape), generator)
@@ -139,7 +139,7 @@ class PolarMixture(DeltaDistribution):
         """Draw so that the gradient reaches the parameters, given the component.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         length = self.magnitude.rsample(sample_shape, generator)
         return self.directions.rsample(sample_shape, generator) * length[..., None]
@@ -148,7 +148,7 @@ class PolarMixture(DeltaDistribution):
         """Draw the magnitude, then the direction.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         length = self.magnitude.sample(sample_shape, generator)
         return self.directions.sample(sample_shape, generator) * length[..., None]

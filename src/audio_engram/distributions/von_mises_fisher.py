@@ -40,10 +40,10 @@ class VonMisesFisher(Distribution):
         return bessel.shifted_log_normalizer(kappa, self.dim) - 0.5 * kappa * distance
 
     def sample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape D"]:
-        """Draw unit vectors.
+        """Draw unit vectors; NaN where the concentration is not finite.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         with torch.no_grad():
             loc = self.loc.expand(self.batch_shape + self.event_shape)
@@ -53,7 +53,7 @@ class VonMisesFisher(Distribution):
         """Draw unit vectors so that the gradient reaches `loc` and `concentration`.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         loc = self.loc.expand(self.batch_shape + self.event_shape)
         return implicit.draw(loc, self.concentration, torch.Size(sample_shape), generator)
@@ -118,7 +118,7 @@ class VonMisesFisherMixture(Distribution):
         """Draw unit vectors.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).sample(generator=generator)
@@ -127,7 +127,7 @@ class VonMisesFisherMixture(Distribution):
         """Draw a component, then reparameterise: the gradient is the one given the component.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).rsample(generator=generator)

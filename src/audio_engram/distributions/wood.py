@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from audio_engram.errors import NumericalError
 
-# At least 0.6 of the proposals are accepted: only a concentration that is no number runs out of rounds.
+# At least 0.6 of the proposals are accepted: only a concentration without a square runs out of rounds.
 _MOST_ROUNDS = 100
 _CHUNK_ROWS = 1024
 
@@ -18,12 +18,14 @@ _CHUNK_ROWS = 1024
 def draw_cosine(concentration: Tensor, dim: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle to the mean direction, float64, one for each concentration.
 
+    NaN where that is not finite, as the state is that it was predicted from: the others are drawn as they are.
+
     Raises:
-        NumericalError: a concentration is NaN or infinite.
+        NumericalError: a concentration is so large that its square is no number.
     """
     kappa = concentration.detach().double().reshape(-1)
-    cosine, sine = torch.empty_like(kappa), torch.empty_like(kappa)
-    open_rows = torch.arange(kappa.numel(), device=kappa.device)
+    cosine, sine = torch.full_like(kappa, torch.nan), torch.full_like(kappa, torch.nan)
+    open_rows = kappa.isfinite().nonzero().flatten()
     for _ in range(_MOST_ROUNDS):
         if open_rows.numel() == 0:
             return cosine.view(concentration.shape), sine.view(concentration.shape)

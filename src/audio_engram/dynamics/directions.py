@@ -71,7 +71,7 @@ class NextDirection(DeltaDistribution):
         """Draw a step so that the gradient reaches the parameters.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         return self.towards.rsample(sample_shape, generator) - self.last
 
@@ -79,7 +79,7 @@ class NextDirection(DeltaDistribution):
         """Draw a step without a gradient.
 
         Raises:
-            NumericalError: a concentration is NaN or infinite.
+            NumericalError: a concentration is so large that its square is no number.
         """
         return self.towards.sample(sample_shape, generator) - self.last
 

@@ -81,8 +81,11 @@ class Decoded:
     def _listeners(self) -> Listeners | None:
         run = self.some.run
         assert run.corpus is not None
-        asked = run.config.experiments.listeners
-        return Listeners(run.corpus.items, self.some.utterances[: self._n]) if asked else None
+        if not run.config.experiments.listeners:
+            return None
+        encoded = set(run.frames().utterances)  # others may be damaged
+        items = [item for item in run.corpus.items if item.id in encoded]
+        return Listeners(items, self.some.utterances[: self._n])
 
     @property
     def _stretch(self) -> int:
@@ -113,8 +116,8 @@ class Decoded:
         """Each figure of the sound of every trajectory."""
         of: list[dict[str, float]] = []
         for place, sound in enumerate(sounds):
-            heard = self._listeners.figures(place, sound, self._rate) if self._listeners else {}
-            of.append(sound_figures(sound, self._rate) | heard)
+            said = self._listeners.figures(place, sound, self._rate) if self._listeners else {}
+            of.append(sound_figures(sound, self._rate) | said)
         for metric in of[0]:
             self._mean(name, metric, [one[metric] for one in of], step, found)
 

@@ -1,6 +1,6 @@
 """What listeners are likely to say of decoded trajectories: how good they sound, and whether it is the same voice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -41,11 +41,13 @@ class Listeners:
     def _stranger(self, place: int) -> Float[Tensor, "256"]:
         """The voice at the next place of another speaker, of whom there is another recording."""
         following = [*range(place + 1, len(self._known)), *range(place)]
-        others = (self._known[one] for one in following if self._speakers[one] != self._speakers[place])
-        return next((voice for voice in others if bool(voice.isfinite().all())), torch.full((256,), torch.nan))
+        return _first(self._known[one] for one in following if self._speakers[one] != self._speakers[place])
 
     def _voice_beside(self, mine: CorpusItem, items: Sequence[CorpusItem]) -> Float[Tensor, "256"]:
-        for other in items:
-            if other.speaker == mine.speaker and other.id != mine.id:
-                return self._listener.voice(other.audio(RATE)[: SECONDS * RATE], RATE)
-        return torch.full((256,), torch.nan)
+        others = (item for item in items if item.speaker == mine.speaker and item.id != mine.id)
+        return _first(self._listener.voice(other.audio(RATE)[: SECONDS * RATE], RATE) for other in others)
+
+
+def _first(voices: Iterable[Float[Tensor, "256"]]) -> Float[Tensor, "256"]:
+    """The first that there is; NaN without any."""
+    return next((voice for voice in voices if bool(voice.isfinite().all())), torch.full((256,), torch.nan))
