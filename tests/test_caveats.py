@@ -72,6 +72,10 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
             {"histories": {"vmf-mean": _history(2, 1, broken=True), "mdn": _history(3, 2)}},
             "1 training on own states ended when most batches led out of the finite numbers (vmf-mean): their figures",
         ),
+        (
+            {"histories": {"vmf-sampled": _history(2, -1), "none": _history(0, -1)}},
+            "1 training never had a finite validation loss (vmf-sampled): what is measured of them is the model that they",
+        ),
         ({"n_test": 4}, "Only 4 held-out speakers: "),
         ({"n_test": 1}, "Only 1 held-out speaker: "),
     ],

@@ -56,13 +56,24 @@ def _broken(histories: Mapping[str, History]) -> str:
     )
 
 
+def _never_finite(histories: Mapping[str, History]) -> str:
+    """Which trainings have no epoch that could be the best."""
+    names = [name for name, history in histories.items() if history.epochs and history.best_epoch < 0]
+    if not names:
+        return ""
+    return (
+        f"{numbers.plural(len(names), 'training')} never had a finite validation loss ({', '.join(names)}): what is "
+        "measured of them is the model that they started from."
+    )
+
+
 def caveats(run: Run) -> tuple[str, ...]:
     """The warnings of a run, shown wherever its results appear."""
     manifest, codec = run.store.manifest, run.codec
     failed = manifest.counts.failed
     n_test = sum(split == "test" for split in run.split_of.values())
     shared, without = leaks(run), without_latent([u.id for u in run.store.utterances], run.frames().utterances)
-    stopped, broken = _stopped_early(run.histories), _broken(run.histories)
+    stopped, broken, never = (of(run.histories) for of in (_stopped_early, _broken, _never_finite))
     found = [
         (run.world is not None, WORLD),
         (manifest.synthetic and run.world is None, SYNTHETIC),
@@ -75,6 +86,7 @@ def caveats(run: Run) -> tuple[str, ...]:
         (bool(without), without),
         (bool(stopped), stopped),
         (bool(broken), broken),
+        (bool(never), never),
         (bool(shared), shared.sentence() if shared else ""),
         (n_test < FEW_SPEAKERS, f"Only {numbers.plural(n_test, 'held-out speaker')}: intervals are wide and rough."),
     ]
