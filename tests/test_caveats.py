@@ -74,7 +74,7 @@ CAVEATS = caveats.__wrapped__ if hasattr(caveats, "__wrapped__") else caveats
         ),
         (
             {"histories": {"vmf-sampled": _history(2, -1), "none": _history(0, -1)}},
-            "1 training never had a finite validation loss (vmf-sampled): what is measured of them is the model that they",
+            "1 training never had a finite validation loss (vmf-sampled): what is measured of them is",
         ),
         ({"n_test": 4}, "Only 4 held-out speakers: "),
         ({"n_test": 1}, "Only 1 held-out speaker: "),
