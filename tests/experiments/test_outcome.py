@@ -67,3 +67,4 @@ def test_a_head_that_stands_still_decides_nothing(difference, high, verdict, cau
     ratios = [record(0.9, 0.8, 1.0), record(0.3, 0.2, high, model="mdn")]
     found = _judge_stability(STABILITY, difference, ratios)
     assert (found.verdict, found.cause, found.label) == (verdict, cause, "MDN froze" if cause == "frozen" else "")
+    assert ("MDN hardly moves, so that the difference decides nothing" in found.words) == (cause == "frozen")

@@ -199,7 +199,11 @@ def _judge_stability(criterion: Criterion, difference: Measurement, ratios: list
     )
     frozen = [m.model for m in ratios if m.high is not None and m.high < FROZEN]
     who = " and ".join(spoken(name) for name in frozen)
-    words += f": {who} stays close by hardly moving, which is no stability." if frozen else "."
+    words += (
+        f": {who} hardly moves, so that the difference decides nothing: standing still is no stability."
+        if frozen
+        else "."
+    )
     heads = " and ".join(HEADS[name.partition("_")[0]] for name in frozen)
     return Finding(
         criterion=criterion,
