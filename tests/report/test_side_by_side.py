@@ -139,7 +139,7 @@ def test_a_page_that_cannot_be_written_names_its_own_option(
     monkeypatch.setattr(publish, "_reach_the_disk", refuse)
     code = cli.main(["compare", *map(str, two), "--html", str(tmp_path / "side.html")])
     said = capsys.readouterr().err.splitlines()
-    remedy = "free some space and run it again" if number == errno.ENOSPC else "choose another place with --html"
+    remedy = f"free some space and {publish.AGAIN}" if number == errno.ENOSPC else "choose another place with --html"
     assert (code, len(said)) == (3 if number == errno.ENOSPC else 2, 1)
     assert said[0].endswith(remedy)
 
