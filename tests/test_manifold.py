@@ -176,6 +176,17 @@ def test_times_as_far_is_of_both_spaces(manifold, real, bootstrap):
     assert all(one.low > 1 for one in times.values())
 
 
+def test_each_real_set_and_each_speaker_keeps_its_own_figures(manifold, real, bootstrap):
+    made, other = manifold.traits(same()), manifold.traits(1.5 * same(5))
+    train = manifold._frames.unflatten(0, (-1, real.latents.shape[1]))
+    cases = [(real, bootstrap), (other, bootstrap), (real, SpeakerBootstrap(bootstrap.index // 2, 100))]
+    fresh = [Manifold(train, manifold.options).compare(made, *case) for case in cases]
+    for case in (0, 1, 2, 0):
+        found = manifold.compare(made, *cases[case])
+        assert {name: one.ratio for name, one in found.items()} == {n: one.ratio for n, one in fresh[case].items()}
+    assert len({found["effective_rank"].ratio for found in fresh}) == 3
+
+
 def test_sets_of_unequal_size_are_refused(manifold, real, bootstrap):
     with pytest.raises(ValueError, match="cut them alike"):
         manifold.compare(manifold.traits(same()[:, :50]), real, bootstrap)

@@ -13,7 +13,7 @@ from audio_engram.errors import UsageError
 from audio_engram.neighbours import earlier_distance, nearest_distance, nearest_place
 from audio_engram.statistics import SpeakerBootstrap
 from audio_engram.trajectory_figures import (
-    covariance_figures,
+    CovarianceFigures,
     effective_rank,
     magnitudes,
     quantile_figure,
@@ -160,7 +160,7 @@ def test_covariance_figures_of_sets():
     generated, real = 2 * normal(12, 30, 3), normal(12, 30, 3, seed=1) + 5
     halves = Halves(SpeakerBootstrap(torch.arange(12) // 2, 10), generator())
     of = {"rank": effective_rank, "variance": lambda c: variance_quantile(c, 0.5)}
-    found = covariance_figures((generated, real), of, halves)
+    found = CovarianceFigures(real, of, halves)(generated)
     variances = [np.cov(z.flatten(0, 1).numpy().T) for z in (generated, real)]
     assert found["variance"].generated.value == pytest.approx(np.median(np.diag(variances[0])))
     assert found["variance"].real.value == pytest.approx(np.median(np.diag(variances[1])))
@@ -168,6 +168,29 @@ def test_covariance_figures_of_sets():
     shares = np.linalg.eigvalsh(variances[1]) / np.trace(variances[1])
     assert found["rank"].real.value == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
     assert found["rank"].halves.low < 1 < found["rank"].halves.high
+
+
+def test_kept_figures_of_real_frames_are_those_of_the_frames_that_are_finite_in_both():
+    sets = [normal(12, 30, 3, seed=seed) for seed in (1, 2)]
+    broken = sets[1].clone()
+    broken[5, 20:] = torch.nan
+    real = normal(12, 30, 3, seed=3)
+    halves = Halves(SpeakerBootstrap(torch.arange(12) // 2, 10), generator())
+    of = {"rank": effective_rank, "variance": lambda c: variance_quantile(c, 0.5)}
+    kept = CovarianceFigures(real, of, halves)
+    for generated in (sets[0], broken, sets[1], sets[0]):
+        assert kept(generated) == CovarianceFigures(real, of, halves)(generated)
+    assert kept(broken)["variance"].real.value == pytest.approx(middle_variance(real, broken))
+    holes = real.clone()
+    holes[0, :10] = torch.nan
+    found = CovarianceFigures(holes, of, halves)
+    assert found(sets[0])["variance"].real.value == pytest.approx(middle_variance(real, holes))
+    assert found(broken)["variance"].real.value == pytest.approx(middle_variance(real, holes + broken))
+
+
+def middle_variance(frames, *others):
+    whole = torch.stack([one.isfinite().all(2) for one in others]).all(0)
+    return float(np.median(np.var(frames[whole].numpy(), axis=0, ddof=1)))
 
 
 def test_quantiles_and_shares():

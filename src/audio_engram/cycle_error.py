@@ -30,11 +30,27 @@ def cycle_error(
         # A decoder may look back, so that what follows a broken frame is void.
         alive = part.isfinite().all(2).long().cumprod(1).bool()
         z = torch.where(alive[..., None], part, 0.0)
-        back = codec.encode(codec.render((z * scale + loc).to(device))).cpu()
-        if back.shape != part.shape:
-            raise UsageError(
-                f"cycle error: {codec.title} made {back.shape[1]} frames of {part.shape[1]}: give whole seconds"
-            )
-        error = torch.linalg.vector_norm(((back - loc) / scale - z).double(), dim=2)
-        errors.append(error.masked_fill(~(alive & error.isfinite()), torch.nan))
+        error = return_error(codec, codec.render((z * scale + loc).to(device)), z, loc, scale)
+        errors.append(error.masked_fill(~alive, torch.nan))
     return torch.cat(errors)
+
+
+def return_error(
+    codec: Codec,
+    audio: Float[Tensor, "B 1 T"],
+    latents: Float[Tensor, "B N D"],
+    loc: Float[Tensor, " D"],
+    scale: Float[Tensor, " D"],
+) -> Float[Tensor, "B N"]:
+    """`|enc(audio) - z|`: the cycle error of latents, if this is their audio; NaN where what comes back is not finite.
+
+    Raises:
+        UsageError: if the codec gives back another number of frames.
+    """
+    back = codec.encode(audio.to(device_of(codec))).cpu()
+    if back.shape != latents.shape:
+        raise UsageError(
+            f"cycle error: {codec.title} made {back.shape[1]} frames of {latents.shape[1]}: give whole seconds"
+        )
+    error = torch.linalg.vector_norm(((back - loc) / scale - latents).double(), dim=2)
+    return error.masked_fill(~error.isfinite(), torch.nan)

@@ -19,7 +19,7 @@ from audio_engram.set_distances import frechet_figure, frechet_times, median_dis
 from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.survival import RealRange, motion
 from audio_engram.trajectory_figures import (
-    covariance_figures,
+    CovarianceFigures,
     effective_rank,
     magnitudes,
     quantile_figure,
@@ -78,6 +78,7 @@ class Manifold:
         self._bandwidth = {name: median_distance(self._points(name, train).flatten(0, 1)) for name in self._spaces}
         self._repeated = _low_quantile(self._to_past(train))
         self._still = _low_quantile(motion(train, window))
+        self._last: tuple[Tensor, SpeakerBootstrap, Halves, CovarianceFigures] | None = None
 
     @property
     def explained(self) -> dict[str, float]:
@@ -130,15 +131,22 @@ class Manifold:
         return found
 
     def _distances(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
-        halves = Halves(bootstrap, self._generator())
+        halves, covariance = self._beside(real.latents, bootstrap)
         found = {}
         for name in self._spaces:
             windows = finite_pairs(generated.points[name], real.points[name], halves.group)
             found[f"frechet_{name}"] = frechet_figure(windows, halves)
             found[f"mmd_{name}"] = mmd_figure(windows, halves, self._bandwidth[name])
-        of = {f"variance_{name}": partial(variance_quantile, q=q) for name, q in QUANTILES.items()}
-        frames = generated.latents, real.latents
-        return found | covariance_figures(frames, {**of, "effective_rank": effective_rank}, halves)
+        return found | covariance(generated.latents)
+
+    def _beside(self, real: Float[Tensor, "B S D"], bootstrap: SpeakerBootstrap) -> tuple[Halves, CovarianceFigures]:
+        """What distances to these real frames have in common; that of the last ones is kept."""
+        if self._last is None or self._last[0] is not real or self._last[1] is not bootstrap:
+            halves = Halves(bootstrap, self._generator())
+            of = {f"variance_{name}": partial(variance_quantile, q=q) for name, q in QUANTILES.items()}
+            figures = CovarianceFigures(real, {**of, "effective_rank": effective_rank}, halves)
+            self._last = real, bootstrap, halves, figures
+        return self._last[2:]
 
     def _quantiles_and_shares(self, generated: Traits, real: Traits, bootstrap: SpeakerBootstrap) -> dict[str, Figure]:
         lengths, copied = (generated.magnitude, real.magnitude), (generated.to_training, real.to_training)

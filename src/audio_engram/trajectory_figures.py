@@ -5,14 +5,15 @@ Shares and quantiles are taken over all finite values of a set; what is not fini
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from audio_engram.against_real import Figure, Halves, Statistic, paired
-from audio_engram.group_moments import GroupMoments, finite_pairs
-from audio_engram.statistics import SpeakerBootstrap, _quantile
+from audio_engram.group_moments import GroupMoments, Points, finite_pairs
+from audio_engram.statistics import Interval, SpeakerBootstrap, _quantile
 
 Pair = tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]
 """Values of generated and of real trajectories."""
@@ -36,30 +37,56 @@ def share_figure(values: Pair, below: float, bootstrap: SpeakerBootstrap, genera
     return paired(generated, real, bootstrap, generator)
 
 
-def covariance_figures(
-    latents: tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]],
-    of: Mapping[str, Callable[[Float[Tensor, "R D D"]], Float[Tensor, " R"]]],
-    halves: Halves,
-) -> dict[str, Figure]:
+class CovarianceFigures:
     """Named figures of the covariance of generated and of real frames, on the same speakers.
 
-    Intervals are the jackknife's: a resample with replacement has a lower rank than its sample, and variances that
-    differ more between dimensions.
+    Many sets are held against the same real frames, whose figures are therefore kept. Intervals are the jackknife's: a
+    resample with replacement has a lower rank than its sample, and variances that differ more between dimensions.
     """
-    centre = torch.zeros(latents[0].shape[2], dtype=torch.float64)
-    moments = [GroupMoments(points, halves.n_groups, centre) for points in finite_pairs(*latents, halves.group)]
-    generated, real = (some(halves.kept)[1] for some in moments)
-    first, second = (moments[1](half)[1] for half in (halves.first, halves.second))
-    found = {}
-    for name, figure in of.items():
-        one, other = figure(generated), figure(real)
-        found[name] = Figure(
-            generated=halves.interval(one, log=True),
-            real=halves.interval(other, log=True),
-            ratio=halves.interval(one / other, log=True),
-            halves=halves.spread(figure(first) / figure(second)),
-        )
-    return found
+
+    def __init__(
+        self,
+        real: Float[Tensor, "B S D"],
+        of: Mapping[str, Callable[[Float[Tensor, "R D D"]], Float[Tensor, " R"]]],
+        halves: Halves,
+    ) -> None:
+        self._real, self._of, self._halves = real, of, halves
+
+    def __call__(self, generated: Float[Tensor, "B S D"]) -> dict[str, Figure]:
+        """The figures of a set beside those of the real frames, without the places that are not finite in both."""
+        halves = self._halves
+        mine, real = finite_pairs(generated, self._real, halves.group)
+        beside = self._whole if len(real.rows) == self._n_whole else self._of_real(real)
+        covariance = self._moments(mine)(halves.kept)[1]
+        found = {}
+        for name, figure in self._of.items():
+            one, (other, spread) = figure(covariance), beside[name]
+            found[name] = Figure(
+                generated=halves.interval(one, log=True),
+                real=halves.interval(other, log=True),
+                ratio=halves.interval(one / other, log=True),
+                halves=spread,
+            )
+        return found
+
+    @cached_property
+    def _n_whole(self) -> int:
+        return int(self._real.isfinite().all(2).sum())
+
+    @cached_property
+    def _whole(self) -> dict[str, tuple[Float[Tensor, " G1"], Interval]]:
+        return self._of_real(finite_pairs(self._real, self._real, self._halves.group)[1])
+
+    def _of_real(self, points: Points) -> dict[str, tuple[Float[Tensor, " G1"], Interval]]:
+        """Of all groups and without each; and the spread of halves."""
+        moments = self._moments(points)
+        parts = (self._halves.kept, self._halves.first, self._halves.second)
+        kept, first, second = (moments(weights)[1] for weights in parts)
+        spread = self._halves.spread
+        return {name: (figure(kept), spread(figure(first) / figure(second))) for name, figure in self._of.items()}
+
+    def _moments(self, points: Points) -> GroupMoments:
+        return GroupMoments(points, self._halves.n_groups, torch.zeros(self._real.shape[2], dtype=torch.float64))
 
 
 def variance_quantile(covariance: Float[Tensor, "R D D"], q: float) -> Float[Tensor, " R"]:

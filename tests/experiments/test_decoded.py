@@ -119,11 +119,18 @@ def test_what_the_codec_keeps_has_no_cycle_error_and_what_it_adds_is_one(some, t
             assert records.one(model="mdn", metric="cycle_error_ratio").value == pytest.approx(1.0, rel=1e-3)
 
 
+def test_every_trajectory_is_decoded_once(some, monkeypatch):
+    decode, times = type(some.run.codec).decode, []
+    monkeypatch.setattr(type(some.run.codec), "decode", lambda self, z: times.append(len(z)) or decode(self, z))
+    decoded(some).outcome()
+    assert sum(times) == 3 * 3
+
+
 def test_cycle_errors_are_those_of_the_last_stretch(some, monkeypatch):
-    def number_of_frame(codec, latents, loc, scale):
+    def number_of_frame(codec, audio, latents, loc, scale):
         return torch.arange(latents.shape[1]).double().expand(len(latents), -1)
 
-    monkeypatch.setattr("audio_engram.experiments.decoded.cycle_error", number_of_frame)
+    monkeypatch.setattr("audio_engram.experiments.decoded.return_error", number_of_frame)
     records, n = Measurements(decoded(some).outcome().measurements), some.real.shape[1]
     assert records.one(model="codec round trip", metric="cycle_error").value == pytest.approx(4 + n / 2, abs=1)
     assert records.one(model="mdn", metric="cycle_error").value == pytest.approx(4 + 1.5 * n, abs=1)
@@ -135,7 +142,10 @@ def test_what_is_not_finite_is_told_and_leaves_the_others(some):
     found = decoded(some, mdn=broken, vmf=broken * torch.nan).outcome()
     records = Measurements(found.measurements)
     assert records.one(model="mdn", metric="modulation").n_speakers == 2
+    assert records.one(model="mdn", metric="cycle_error").n_frames == 3
+    assert records.one(model="mdn", metric="cycle_error").value == pytest.approx(0, abs=1e-3)
     assert records.one(model="vmf", metric="modulation").value is None
+    assert records.one(model="vmf", metric="cycle_error").value is None
     assert found.warnings == [
         "Stability: 1 of 3 of mdn have no sound: the rollout left the finite numbers at step 201.",
         "Stability: 3 of 3 of vmf have no sound: the rollout left the finite numbers at step 1.",

@@ -68,41 +68,40 @@ class MelCodec(Codec):
             return latents.new_zeros(latents.shape[0], 1, 0)
         power = (log_mel.clamp(max=CEILING).exp() - FLOOR).clamp(min=0)
         magnitude = (nonnegative_spectrum(power, self.filters) + 1e-12).sqrt()
+        weight = self._weight(log_mel.shape[1])
         with torch.no_grad():
-            phase = self._phase(magnitude)
-        return self._signal(magnitude * phase)[:, None]
+            phase = self._phase(magnitude, weight)
+        return self._signal(magnitude * phase, weight)[:, None]
 
     def _spectrum(self, audio: Float[Tensor, "B T"]) -> Complex[Tensor, "B N F"]:
         """Causal short-time spectrum, scaled so that a full-scale sine has magnitude 1."""
         frames = F.pad(audio, (WINDOW - HOP, 0)).unfold(-1, WINDOW, HOP)
         return torch.fft.rfft(frames * (self.window * (2 / self.window.sum())), n=N_FFT)
 
-    def _signal(self, spectrum: Complex[Tensor, "B N F"]) -> Float[Tensor, "B T"]:
-        """Least-squares inverse of `_spectrum` (Griffin and Lim 1984, equation 6)."""
-        n_frames = spectrum.shape[1]
-        scale = 2 / self.window.sum()
-        frames = torch.fft.irfft(spectrum, n=N_FFT)[..., :WINDOW] * self.window / scale
-        length = (n_frames - 1) * HOP + WINDOW
-        weights = self.window.square().expand(1, n_frames, WINDOW)
-        signal, weight = (_overlap_add(x, length) for x in (frames, weights))
-        # The last samples lie under one window's falling edge alone; without the floor they would blow up.
-        return (signal / weight.clamp(min=0.1))[:, WINDOW - HOP :]
+    def _signal(self, spectrum: Complex[Tensor, "B N F"], weight: Float[Tensor, "1 L"]) -> Float[Tensor, "B T"]:
+        """Least-squares inverse of `_spectrum` (Griffin and Lim 1984, equation 6); `weight` is its denominator."""
+        frames = torch.fft.irfft(spectrum, n=N_FFT)[..., :WINDOW] * (self.window * (self.window.sum() / 2))
+        return (_overlap_add(frames) / weight)[:, WINDOW - HOP :]
 
-    def _phase(self, magnitude: Float[Tensor, "B N F"]) -> Complex[Tensor, "B N F"]:
+    def _weight(self, n_frames: int) -> Float[Tensor, "1 L"]:
+        # The last samples lie under one window's falling edge alone; without the floor they would blow up.
+        return _overlap_add(self.window.square().expand(1, n_frames, WINDOW)).clamp(min=0.1)
+
+    def _phase(self, magnitude: Float[Tensor, "B N F"], weight: Float[Tensor, "1 L"]) -> Complex[Tensor, "B N F"]:
         generator = torch.Generator().manual_seed(0)
         # The same start for every row, so that an utterance decodes alike alone and in a batch.
         angle = torch.rand(magnitude.shape[1:], generator=generator).to(magnitude) * (2 * math.pi)
         phase = torch.polar(torch.ones_like(angle), angle).expand(magnitude.shape)
         previous = torch.zeros_like(phase)
         for _ in range(self.iterations):
-            consistent = self._spectrum(self._signal(magnitude * phase))
-            ahead = consistent + MOMENTUM * (consistent - previous)
-            phase = ahead / ahead.abs().clamp(min=1e-12)
+            consistent = self._spectrum(self._signal(magnitude * phase, weight))
+            phase = consistent.add(consistent - previous, alpha=MOMENTUM).sgn()
             previous = consistent
         return phase
 
 
-def _overlap_add(frames: Float[Tensor, "B N W"], length: int) -> Float[Tensor, "B L"]:
+def _overlap_add(frames: Float[Tensor, "B N W"]) -> Float[Tensor, "B L"]:
+    length = (frames.shape[1] - 1) * HOP + WINDOW
     return F.fold(frames.transpose(1, 2), (1, length), (1, WINDOW), stride=(1, HOP))[:, 0, 0]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audio_engram import checkpoint
 from audio_engram.clips import heard
-from audio_engram.cycle_error import cycle_error
+from audio_engram.cycle_error import return_error
 from audio_engram.errors import UsageError
 from audio_engram.experiments.listeners import SIMILARITY, Listeners
 from audio_engram.experiments.outcome import Outcome
@@ -52,15 +52,22 @@ class Decoded:
         """
         found = Outcome()
         self._figures(ORIGINAL, self._recorded(), self._stretch, found)
+        errors: dict[str, Tensor] = {}
+        lost = ""
         for name, latents in ({ROUND_TRIP: self.some.real} | self.anchors | self.rolled).items():
-            self._figures(name, self._sounds(name, latents, found), latents.shape[1], found)
+            sounds = self._sounds(name, latents, found)
+            self._figures(name, (sound[-self._samples :] for sound in sounds), latents.shape[1], found)
+            try:
+                errors[name] = self._errors(latents, sounds)
+            except UsageError as error:  # a codec that gives back another number of frames, or a user's that fails
+                lost = f"Stability: {error}."
         if self._listeners:
             likeness = self._listeners.of_others(list(self._recorded()), self._rate)
             self._mean(OTHER, SIMILARITY, likeness, self._stretch, found)
-        try:
-            found.measurements += self._cycle_errors()
-        except UsageError as error:  # a codec that gives back another number of frames, or a user's that fails
-            found.warnings.append(f"Stability: {error}.")
+        if lost:
+            found.warnings.append(lost)
+        else:
+            found.measurements += self._cycle_errors(errors)
         return found
 
     def keep(self, words: dict[str, str]) -> None:
@@ -91,6 +98,10 @@ class Decoded:
     def _stretch(self) -> int:
         return self.some.real.shape[1]
 
+    @property
+    def _samples(self) -> int:
+        return self._stretch * self.some.run.codec.hop
+
     def _recorded(self) -> Iterator[Tensor]:
         """The recordings of the stretches."""
         run = self.some.run
@@ -100,17 +111,18 @@ class Decoded:
         for name in self.some.utterances[: self._n]:
             yield items[name].audio(rate)[start * hop : (start + self._stretch) * hop]
 
-    def _sounds(self, name: str, latents: Float[Tensor, "B S D"], found: Outcome) -> Iterator[Tensor]:
-        """The last stretch of every trajectory, decoded; nothing where there is no sound, and why in the first."""
-        run, silent = self.some.run, []
-        for context, z in zip(self.some.context[: self._n], latents[: self._n], strict=True):
-            audio = heard(run.codec, torch.cat([context, z]), run.frames(), len(context))
+    def _sounds(self, name: str, latents: Float[Tensor, "B S D"], found: Outcome) -> list[Float[Tensor, " T"]]:
+        """Every trajectory decoded, with its context; nothing where there is no sound, and why in the first."""
+        run, silent, sounds = self.some.run, list[str](), list[Tensor]()
+        for z in self._with_context(latents):
+            audio = heard(run.codec, z, run.frames(), self.some.context.shape[1])
             if isinstance(audio, str):
                 silent.append(audio)
                 audio = torch.zeros(0)
-            yield audio[-self._stretch * run.codec.hop :]
+            sounds.append(audio)
         if silent:
             found.warnings.append(f"Stability: {len(silent)} of {self._n} of {name} have no sound: {silent[0]}.")
+        return sounds
 
     def _figures(self, name: str, sounds: Iterator[Tensor], step: int, found: Outcome) -> None:
         """Each figure of the sound of every trajectory."""
@@ -130,25 +142,32 @@ class Decoded:
             interval = self._bootstrap(self.some.speaker[: self._n][told]).mean(values[told])
         found.measurements.append(self._record(name, metric, interval, step))
 
-    def _cycle_errors(self) -> list[Measurement]:
+    def _cycle_errors(self, errors: dict[str, Float[Tensor, "n L"]]) -> list[Measurement]:
         """Medians over the frames of the last stretch, and over those of real latents."""
-        run, real = self.some.run, self._errors(self.some.real)
+        real = errors[ROUND_TRIP]
         bootstrap = self._bootstrap(self.some.speaker[: self._n])
         found = []
         for place, (name, latents) in enumerate((self.anchors | self.rolled).items()):
-            pair, generator = (self._errors(latents), real), generator_for(run.config.seed, "cycle")
-            figure = quantile_figure(pair, 0.5, bootstrap, generator)
+            generator = generator_for(self.some.run.config.seed, "cycle")
+            figure = quantile_figure((errors[name], real), 0.5, bootstrap, generator)
             if place == 0:
                 found.append(self._record(ROUND_TRIP, "cycle_error", figure.real, self._stretch))
             found.append(self._record(name, "cycle_error", figure.generated, latents.shape[1]))
             found.append(self._record(name, "cycle_error_ratio", figure.ratio, latents.shape[1]))
         return found
 
-    def _errors(self, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "n S2"]:
-        run = self.some.run
-        frames = run.frames()
-        whole = torch.cat([self.some.context[: self._n], latents[: self._n]], dim=1)
-        return cycle_error(run.codec, whole, frames.loc, frames.scale)[:, -self._stretch :]
+    def _errors(self, latents: Float[Tensor, "B S D"], sounds: list[Tensor]) -> Float[Tensor, "n L"]:
+        """Of every frame of the last stretch; NaN where there is no sound."""
+        run, frames = self.some.run, self.some.run.frames()
+        errors = torch.full((self._n, self._stretch), torch.nan, dtype=torch.float64)
+        for row, z, sound in zip(errors, self._with_context(latents), sounds, strict=True):
+            if len(sound):
+                found = return_error(run.codec, sound[None, None], z[None], frames.loc, frames.scale)
+                row.copy_(found[0, -self._stretch :])
+        return errors
+
+    def _with_context(self, latents: Float[Tensor, "B S D"]) -> Float[Tensor, "n S2 D"]:
+        return torch.cat([self.some.context[: self._n], latents[: self._n]], dim=1)
 
     def _bootstrap(self, speaker: Tensor) -> SpeakerBootstrap:
         return SpeakerBootstrap(speaker, self.some.run.config.experiments.resamples, self.some.run.config.seed)
