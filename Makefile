@@ -19,8 +19,8 @@ help: ## this list
 demo: $(VENV)/.runtime ## encode the synthetic demo corpus, measure, and write runs/demo/report.html
 	$(BIN)/engram run --overwrite --out runs/demo
 
-test: $(VENV)/.dev ## all tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: $(VENV)/.dev ## all tests, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .

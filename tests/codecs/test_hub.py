@@ -302,6 +302,18 @@ def test_encoding_keeps_tf32_out_and_leaves_the_switches_as_they_were(monkeypatc
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (True, False)
 
 
+def test_of_threads_that_encode_together_the_last_puts_the_switches_back() -> None:
+    precisions = [torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul]
+    before = [part.fp32_precision for part in precisions]
+    one, other = full_float32(), full_float32()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)  # the first to come is the first to leave
+    assert [part.fp32_precision for part in precisions] == ["ieee"] * 3
+    other.__exit__(None, None, None)
+    assert [part.fp32_precision for part in precisions] == before != ["ieee"] * 3
+
+
 def test_older_pytorch_has_other_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn, products = SimpleNamespace(allow_tf32=True), SimpleNamespace(allow_tf32=True)
     monkeypatch.setattr(torch, "backends", SimpleNamespace(cudnn=cudnn, cuda=SimpleNamespace(matmul=products)))

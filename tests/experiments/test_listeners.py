@@ -135,7 +135,7 @@ def test_a_missing_extra_is_told_before_anything_is_done(monkeypatch):
 
 
 def test_listeners_without_a_sound_are_told_of(tmp_path):
-    config = settings(True, "world:ar").model_copy(update={"model": make_config({"model": {"width": 8}}).model})
+    config = settings(True, "world:ar:8").model_copy(update={"model": make_config({"model": {"width": 8}}).model})
     config = config.model_copy(update={"train": make_config({"train": {"epochs": 1}}).train})
     outcome = stability(Run(tmp_path, config, log=lambda line: None))
     assert listeners_hear_nothing(outcome)
