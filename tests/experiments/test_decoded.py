@@ -188,7 +188,8 @@ def test_what_is_played_is_the_end_of_each_time(some):
     torch.testing.assert_close(again, heard, atol=2e-3, rtol=0)
 
 
-def test_the_experiment_measures_keeps_and_plays(tmp_path):
+def test_the_experiment_measures_keeps_and_plays(tmp_path, monkeypatch):
+    monkeypatch.setattr("audio_engram.listening.MAX_UTTERANCES", 1)
     run = run_of(tmp_path)
     outcome = stability(run)
     records = Measurements(outcome.measurements)
