@@ -97,6 +97,20 @@ def test_in_a_later_epoch_it_ends_the_training_with_the_best_epoch_until_then(mo
     assert fit(again, windows, config, 3, path=tmp_path / "one.safetensors") == history
 
 
+def test_without_a_best_epoch_it_ends_with_the_model_that_it_started_from(monkeypatch):
+    config = UNROLLED.model_copy(update={"epochs": 5})
+    model, windows = training_toy("mdn", config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = len(list(_Training(model, config, 3).batches(windows[0], torch.Generator().manual_seed(0))))
+    said = []
+    spoiled(monkeypatch, range(batches, 10**6))
+    monkeypatch.setattr(_Training, "validate", lambda self, windows: float("nan"))
+    history = fit(model, windows, config, 3, progress=said.append)
+    assert (history.broken, history.best_epoch, len(history.epochs)) == (True, -1, 2)
+    assert said[1].endswith("; ends here, the model it started from stays")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_on_true_contexts_the_first_is_an_error(monkeypatch):
     model, windows = training_toy("mdn", FORCED)
     spoiled(monkeypatch, {1})

@@ -47,7 +47,7 @@ def _stopped_early(histories: Mapping[str, History]) -> str:
 
 def _broken(histories: Mapping[str, History]) -> str:
     """Which trainings ended because their rollouts left the finite numbers."""
-    names = [name for name, history in histories.items() if history.broken]
+    names = [name for name, history in histories.items() if history.broken and history.best_epoch > 0]
     if not names:
         return ""
     return (

@@ -116,7 +116,7 @@ class Training(ABC):
     def _pass(self, train: Windows) -> tuple[float | None, dict[str, int]]:
         """The mean loss, and under `left_out` how many batches are not in it, if there are any.
 
-        Raises: NumericalError if they are the most, and no epoch before has a model to fall back on.
+        Raises: NumericalError if they are the most in the first epoch: later ones end the training.
         """
         generator = generator_for(self.seed, "epoch", len(self.history.epochs))
         self.model.train()
@@ -128,7 +128,7 @@ class Training(ABC):
         kept = [loss for loss in losses if loss.isfinite()]
         left_out = len(losses) - len(kept)
         self.history.broken = 2 * left_out > len(losses)
-        if self.history.broken and self.history.best_epoch < 0:
+        if self.history.broken and not self.history.epochs:
             raise NumericalError(
                 f"training: {left_out} of {len(losses)} batches of epoch {len(self.history.epochs) + 1} led out of the "
                 f"finite numbers: lower {self.section}.learning_rate"
@@ -156,7 +156,9 @@ class Training(ABC):
         last = self.history.epochs[-1]
         said = (f"{part} {_told(last[part])}" for part in ("train", "validation"))
         left_out = f" ({last['left_out']} batches not finite, left out)" if "left_out" in last else ""
-        end = f"; ends here, epoch {self.history.best_epoch} stays" if self.history.broken else ""
+        best = self.history.best_epoch
+        stays = f"epoch {best}" if best > 0 else "the model it started from"
+        end = f"; ends here, {stays} stays" if self.history.broken else ""
         return f"epoch {last['epoch']}/{self.config.epochs} {' '.join(said)}{left_out}{end}"
 
     def _weights(self) -> dict[str, Tensor]:
