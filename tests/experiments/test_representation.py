@@ -8,7 +8,7 @@ import torch
 
 from audio_engram.codecs.derived import base_config, folder_name
 from audio_engram.config import CodecConfig, make_config
-from audio_engram.data.processes import AR, World
+from audio_engram.data.processes import World
 from audio_engram.decision import Decision
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.representation import horizon, representations
@@ -43,7 +43,6 @@ def small_worlds():
         patch.setattr(World, "speakers", 24)
         patch.setattr(World, "utterances_per_speaker", 2)
         patch.setattr(World, "frames", 90)
-        patch.setattr(AR, "frames", 90)
         patch.setattr("audio_engram.data.processes.AR.frames", 90)
         yield
 
