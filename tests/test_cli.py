@@ -15,6 +15,7 @@ from audio_engram import cli
 from audio_engram.audio import write_audio
 from audio_engram.codecs.base import list_codecs
 from audio_engram.data.publish import AGAIN
+from audio_engram.train import _Training
 
 COMMANDS = [
     [],
@@ -101,6 +102,22 @@ def test_run_encode_train_and_report_print_json_alone(place, capsys):
     assert set(facts["train"]) == {"mdn-lag1", "mdn-unroll2"}
     assert facts["run"] == json.loads(Path("out/decision.json").read_text())
     assert facts["report"] == {"report": "out/report.html"}
+
+
+def test_a_training_that_never_had_a_finite_loss_is_an_error(place, capsys, monkeypatch):
+    loss = _Training.loss
+
+    def other(self, segment, generator):
+        return loss(self, segment, generator) * (torch.inf if self.leaves_out else 1.0)
+
+    monkeypatch.setattr(_Training, "loss", other)
+    monkeypatch.setattr(_Training, "validate", lambda self, windows: float("nan") if self.leaves_out else 1.0)
+    assert cli.main(["train", *WORLD, "--unroll", "2"]) == 5
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(
+        "engram: mdn-unroll2: no epoch had a finite loss on validation speakers: lower train.learning_rate\n"
+    )
 
 
 def test_without_json_results_are_on_stdout_and_progress_on_stderr(place, capsys):

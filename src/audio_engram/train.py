@@ -39,7 +39,8 @@ def fit(
 
     Raises:
         UsageError: if the windows do not have the steps that `config.unroll` asks for, or settings exclude one another.
-        NumericalError: if the loss is not finite.
+        NumericalError: if the loss on true contexts is not finite. On own states such batches are left out, and most
+            of an epoch end the training: see `History`.
     """
     if config.adversary and config.unroll == 1:
         raise UsageError("train.adversary: judges rollouts: set train.unroll above 1")

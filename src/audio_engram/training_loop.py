@@ -34,7 +34,8 @@ class History:
     """Losses per epoch, and where training stands: best epoch, epochs without gain, current learning rate.
 
     A validation loss that is not finite is None; `left_out` counts batches that are not in the training loss. `broken`
-    is a training that ended because most batches of its last epoch were left out; the best epoch was before.
+    is a training that ended because most batches of its last epoch were left out; the best epoch was before, or is -1
+    where no validation loss was finite: the model is then the one that training started from.
     """
 
     epochs: list[dict[str, int | float | None]] = field(default_factory=list)
@@ -114,10 +115,7 @@ class Training(ABC):
             group["lr"] = rate
 
     def _pass(self, train: Windows) -> tuple[float | None, dict[str, int]]:
-        """The mean loss, and under `left_out` how many batches are not in it, if there are any.
-
-        Raises: NumericalError if they are the most in the first epoch: later ones end the training.
-        """
+        """The mean loss, and under `left_out` how many batches are not in it, if any; most of them end the training."""
         generator = generator_for(self.seed, "epoch", len(self.history.epochs))
         self.model.train()
         # Dropout draws from the global stream, which therefore is fixed too, without touching the caller's.
@@ -128,11 +126,6 @@ class Training(ABC):
         kept = [loss for loss in losses if loss.isfinite()]
         left_out = len(losses) - len(kept)
         self.history.broken = 2 * left_out > len(losses)
-        if self.history.broken and not self.history.epochs:
-            raise NumericalError(
-                f"training: {left_out} of {len(losses)} batches of epoch {len(self.history.epochs) + 1} led out of the "
-                f"finite numbers: lower {self.section}.learning_rate"
-            )
         mean = float(torch.stack(kept).mean()) if kept else None
         return mean, {"left_out": left_out} if left_out else {}
 

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+from math import isfinite
 
 from audio_engram.commands.options import Subcommands, add_common, open_run
-from audio_engram.errors import UsageError
+from audio_engram.errors import NumericalError, UsageError
 
 
 def add(commands: Subcommands) -> None:
@@ -31,6 +32,10 @@ def _train(options: argparse.Namespace) -> int:
     else:
         run.model(options.model, options.lag)
     best = {name: history.best for name, history in run.histories.items()}
+    if never := [name for name, value in best.items() if not isfinite(value)]:
+        raise NumericalError(
+            f"{', '.join(never)}: no epoch had a finite loss on validation speakers: lower train.learning_rate"
+        )
     for name, value in best.items() if not options.json else ():
         print(f"{name}: {value:.3f} nats/frame on validation speakers ({run.folder}/checkpoints/{name}.safetensors)")
     if options.json:
