@@ -130,6 +130,10 @@ def test_the_true_score_mends_a_model_that_is_wrong(run):
     assert alone[0] - alone[1] == pytest.approx(state.value)
     assert records.one(metric="corrector_broken_share", model="right", mode="sampled", split="test").value == 0
     assert records.one(metric="corrector_broken_step", model="right", mode="sampled", split="test").value == 0
+    # It brings the draws back before they have left real speech for good: at 1, 5 and 8 s.
+    lived = {name: records.select(metric="survival", model=name, mode="sampled") for name in ("right", NONE)}
+    assert {name: [m.step for m in some] for name, some in lived.items()} == dict.fromkeys(lived, [12, 62, 100])
+    assert all(right.low > plain.high for right, plain in zip(lived["right"], lived[NONE], strict=True))
 
 
 def test_the_true_score_does_a_right_model_little_harm_and_no_good(run):

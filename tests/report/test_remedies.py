@@ -8,9 +8,10 @@ from audio_engram.regimes import REGIMES
 from audio_engram.report.drift_figure import BESIDE, _limits, _looks, stability
 from audio_engram.report.lines import Look
 from audio_engram.report.panels import color
-from audio_engram.report.remedies import anchors, remedies
-from audio_engram.report.sections import TABLES, tables_to_read
+from audio_engram.report.remedies import anchors, no_trainings, remedies
+from audio_engram.report.sections import TABLES, sections, tables_to_read
 from audio_engram.report.tables import all_records, rests_on
+from audio_engram.report.words import experiment
 
 
 def record(model, metric, value, step=1, mode="sampled"):
@@ -76,6 +77,51 @@ def test_of_rollouts_that_broke_no_distance_stands_as_a_plain_number():
     assert "may look better than it is" in table.caption
     (table,) = remedies(Measurements([*measured(), *whole]), 12.5)
     assert table == remedies(measured(), 12.5)[0]  # where none broke there is nothing to tell
+
+
+def no_training():
+    """Two correctors, what they are held against, two stages and what two stages fill in, and one of another codec."""
+    found = []
+    for model, lived in (("uncorrected", 0.3), ("Tweedie, σ 0.8", 0.95), ("Langevin 4 × 0.5 σ², σ 0.8", 0.6)):
+        found += [record(model, "survival", lived, step) for step in (62, 250)]
+        found.append(record(model, "frechet_latents_ratio", 1.9, 250))
+        found.append(record(model, "state_error", 3.0, 16, "free_running"))
+    found.append(record("Tweedie, σ 0.8 - uncorrected", "frechet_latents_times", 0.7, 250))
+    found = [r.model_copy(update={"experiment": "correction"}) for r in found]
+    stages = [record(name, "survival", 0.1, 250) for name in ("two_stage", "vmf")]
+    stages.append(record("two_stage_true_directions", "frechet_latents_ratio", 2.2, 62))
+    found += [r.model_copy(update={"experiment": "two_stage"}) for r in stages]
+    return Measurements([*found, found[2].model_copy(update={"codec": "d", "value": 0.5})])
+
+
+def test_correctors_and_two_stages_stand_among_the_trainings():
+    everything = Measurements([*measured(), *no_training()])
+    others = no_trainings(everything, "c")
+    (table,) = remedies(measured(), 12.5, others)
+    assert table.columns == ("remedy", "ΔNLL excess", "surviving, 20 s", "Fréchet distance, 20 s")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert list(rows)[:3] == ["Tweedie, σ 0.8", "MDN, semi-tied covariances", "Langevin 4 × 0.5 σ², σ 0.8"]
+    assert set(rows) == {*(row[0] for row in remedies(measured(), 12.5)[0].rows), *list(rows)[:3:2], "two stages"}
+    assert rows["Tweedie, σ 0.8"] == ("–", "0.950 [0.850, 1.050]", "1.90 [1.80, 2.00]")
+    assert "a corrector leaves likelihood as it is" in table.caption
+    shown = [table for _, table in tables_to_read("stability", folder_of(decision(measurements()), everything))]
+    assert shown[0] == table
+
+
+def test_the_figure_has_the_judged_corrector_and_two_stages_beside_the_trainings():
+    finding = decision(measurements()).findings[0]
+    judged = finding.measured.model_copy(update={"model": "Tweedie, σ 0.8 - uncorrected"})
+    asked = finding.criterion.model_copy(update={"experiment": "correction"})
+    found = decision(measurements()).model_copy(
+        update={"findings": (finding.model_copy(update={"criterion": asked, "measured": judged}),)}
+    )
+    run = folder_of(found, [*measured(), *no_training()])
+    (part,) = next(s for s in sections(run) if s.title == experiment("stability").title).parts
+    alt = part.figures[0].panels[0].alt
+    assert "Tweedie, σ 0.8: 0.950 at 62, 0.950 at 250" in alt
+    assert "two stages: 0.100 at 250" in alt
+    assert "Langevin" not in alt
+    assert "uncorrected" not in alt
 
 
 def test_anchors_have_a_table_of_their_own():

@@ -13,7 +13,7 @@ from audio_engram.experiments.correctors import recipes
 from audio_engram.experiments.followed import Wanted, follow
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.rollouts import free_rollouts, mean_after
-from audio_engram.experiments.stretches import unbroken
+from audio_engram.experiments.stretches import horizons, survived, unbroken
 from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
@@ -23,7 +23,7 @@ from audio_engram.rollout import Corrector, RolloutOptions
 from audio_engram.runs import Run
 from audio_engram.score.correction import broken_step
 from audio_engram.statistics import Interval
-from audio_engram.survival import finite_frames
+from audio_engram.survival import Divergence, finite_frames
 
 NONE = "uncorrected"
 MOST_SEGMENTS = 1024  # of a split: a corrector may call its denoiser many times for each step
@@ -73,11 +73,13 @@ def compare(run: Run, model: nn.Module, correctors: Mapping[str, Make]) -> Outco
 @dataclass(frozen=True)
 class _Rolled:
     """Rollouts of a model: scored ones by the typical step, of sampled ones the distance to the true state at the same
-    step and the end, how many steps each stays finite, and where a corrector broke it (0: nowhere)."""
+    step, the end and when each diverged; how many steps each stays finite, and where a corrector broke it (0: nowhere).
+    """
 
     scores: RolloutScores
     drawn_error: Float[Tensor, " B"]
     traits: Traits
+    divergence: Divergence
     finite: dict[str, Int[Tensor, " _"]]
     broken: dict[str, Int[Tensor, " _"]]
 
@@ -111,7 +113,8 @@ class _Split:
         alone = self.plain.finite if make else finite
         broken = {mode: broken_step(finite[mode], alone[mode]) for mode in finite}
         error = (drawn.beginning[:, -1] - some.real[:, last - 1]).norm(dim=1)
-        return _Rolled(scores, error, some.manifold.traits(drawn.stretches[self.length]), finite, broken)
+        traits = some.manifold.traits(drawn.stretches[self.length])
+        return _Rolled(scores, error, traits, drawn.divergence, finite, broken)
 
     @cached_property
     def plain_error(self) -> float:
@@ -134,6 +137,8 @@ class _Split:
         found = [self.record("state_error", self.at_last(rolled.scores.state_error), name, "free_running")]
         whole = unbroken(rolled.finite["sampled"], self.length, some.bootstrap)
         found += [self.record(metric, interval, name, "sampled") for metric, interval in whole.items()]
+        ends = [end for end in horizons(some) if end < self.length]
+        found += survived(some, rolled.divergence, [*ends, self.length], partial(self._survival, name))
         if bool(rolled.traits.latents.isfinite().all(2).any()):
             figures = some.manifold.compare(rolled.traits, some.real_traits, some.bootstrap)
             found += [self.record(f"{figure}_ratio", figures[figure].ratio, name, "sampled") for figure in FIGURES]
@@ -143,9 +148,12 @@ class _Split:
         """Mean at the last step."""
         return mean_after(self.run, self.plain.scores, values, self.steps - 1, self.split)
 
-    def record(self, metric: str, interval: Interval, model: str, mode: str) -> Measurement:
-        """A record of this split."""
-        step = self.steps if mode == "free_running" else self.length
+    def _survival(self, name: str, metric: str, interval: Interval, step: int) -> Measurement:
+        return self.record(metric, interval, name, "sampled", step)
+
+    def record(self, metric: str, interval: Interval, model: str, mode: str, step: int | None = None) -> Measurement:
+        """A record of this split; of the last step unless another is given."""
+        step = step or (self.steps if mode == "free_running" else self.length)
         what = {"metric": metric, "model": model, "mode": mode, "step": step, "split": self.split}
         return self.run.measure(interval, experiment="correction", **what)
 

@@ -1,5 +1,7 @@
 """Is a sampled free-running rollout still speech, and which training keeps it so?"""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -8,14 +10,13 @@ from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import cell
 from audio_engram.experiments.stability_verdict import Horizon, Judged, judge, recordings_diverge
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches
+from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches, survived
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
 from audio_engram.runs import Run
 from audio_engram.statistics import Interval
-from audio_engram.survival import survival
 
 ANCHORS = ("teacher-forced", "shuffled frames", "Gaussian frames")  # that are played beside original and round trip
 UNHEARD = (
@@ -76,8 +77,7 @@ def _references(some: Trajectories, anchors: dict[str, Tensor]) -> list[Measurem
             found += [_record(run, "real halves", f"{metric}_ratio", i, step) for metric, i in halves.items()]
     lengths = torch.tensor([len(z) for z in some.whole])
     padded = torch.nn.utils.rnn.pad_sequence(some.whole, batch_first=True)
-    shares = survival(some.manifold.range.diverge(padded, lengths), torch.tensor(ends).double(), some.bootstrap)
-    return found + [_record(run, "real", "survival", i, end) for end, i in zip(ends, shares, strict=True)]
+    return found + survived(some, some.manifold.range.diverge(padded, lengths), ends, partial(_record, run, "real"))
 
 
 def _record(run: Run, model: str, metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:

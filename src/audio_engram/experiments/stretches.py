@@ -12,7 +12,7 @@ from audio_engram.experiments.trajectories import Trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
 from audio_engram.statistics import Interval, SpeakerBootstrap
-from audio_engram.survival import CAUSES, survival
+from audio_engram.survival import CAUSES, Divergence, survival
 
 JUDGED_AT = 20.0  # seconds
 Record = Callable[[str, Interval, int], Measurement]
@@ -55,15 +55,19 @@ def figures(some: Trajectories, of: dict[int, Traits], record: Record) -> list[M
 def lived(some: Trajectories, rolled: Followed, record: Record) -> list[Measurement]:
     """Survival at every horizon; of what diverged by the last why it did, and the first step that is not finite."""
     ends = horizons(some)
-    divergence = rolled.divergence
-    shares = survival(divergence, torch.tensor(ends).double(), some.bootstrap)
-    found = [record("survival", interval, end) for end, interval in zip(ends, shares, strict=True)]
-    last = max(ends)
+    divergence, last = rolled.divergence, max(ends)
+    found = survived(some, divergence, ends, record)
     for number, cause in enumerate(CAUSES[1:], start=1):
         share = some.bootstrap.mean((divergence.cause == number).double())
         found.append(record(f"diverged_{cause.replace(' ', '_')}", share, last))
     whole = unbroken(rolled.finite, rolled.steps, some.bootstrap)
     return [*found, *(record(metric, interval, last) for metric, interval in whole.items())]
+
+
+def survived(some: Trajectories, divergence: Divergence, ends: list[int], record: Record) -> list[Measurement]:
+    """The share that has not diverged by each of these steps."""
+    shares = survival(divergence, torch.tensor(ends).double(), some.bootstrap)
+    return [record("survival", interval, end) for end, interval in zip(ends, shares, strict=True)]
 
 
 def stays_whole(criterion: Criterion, finite: Measurement) -> list[tuple[Criterion, Measurement]]:

@@ -9,7 +9,7 @@ from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
-from audio_engram.report.remedies import first_broken, trainings
+from audio_engram.report.remedies import NONE, first_broken, trainings
 from audio_engram.report.series import MODELS, Curve, Style, curves
 
 WANTED = 1.5  # times real; the report does not load the experiment that asks for it
@@ -45,8 +45,12 @@ BROKEN = (
 )
 
 
-def stability(records: Measurements, name: str) -> list[Figure]:
-    """Survival, distances to real stretches and length of increments along the rollout, beside what is no rollout."""
+def stability(records: Measurements, name: str, others: Measurements = NONE) -> list[Figure]:
+    """Survival, distances to real stretches and length of increments along the rollout, beside what is no rollout.
+
+    `others` are rollouts that are no training's, which have lines beside them.
+    """
+    records = Measurements([*records, *others])
     panels = [drawn for metric in LOOKS for drawn in _panel(records, metric, f"{name}-{metric}")]
     hollow = any(_apart(records, curve) for _, drawn in panels for curve in drawn)
     return figure(
@@ -117,9 +121,10 @@ def _beside(records: Measurements) -> list[Curve]:
 
 
 def _looks(records: Measurements) -> dict[str, Style]:
-    """A look for each training."""
+    """A look for each remedy."""
     free = cycle(OTHERS)
-    return {name: MODELS[name] if name in MODELS else next(free) for name in trainings(records)}
+    tried = [*trainings(records), *(r.model for r in records if r.experiment != "stability")]
+    return {name: MODELS[name] if name in MODELS else next(free) for name in dict.fromkeys(tried)}
 
 
 def _limits(records: Sequence[Measurement], look: Look) -> Limits:

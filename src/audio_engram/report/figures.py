@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from audio_engram.measurements import Measurements
-from audio_engram.report import clusters, compared, drift_figure, words
+from audio_engram.report import clusters, compared, words
 from audio_engram.report.breakdowns import decomposition, magnitude, recovery
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, common_limits, line_panel
@@ -154,5 +154,4 @@ DRAWN: dict[str, Callable[[Measurements, str], list[Figure]]] = {
     "archetypes": clusters.archetypes,
     "representation": compared.representation,
     "smoothing": compared.smoothing,
-    "stability": drift_figure.stability,
 }

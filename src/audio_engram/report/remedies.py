@@ -9,22 +9,31 @@ from audio_engram.report.tables import Table, shown
 
 JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
 DISTANCES = ("frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio", "cycle_error_ratio")
+TRUE_DIRECTIONS = "two_stage_true_directions"  # no rollout
 SOUND = ("speech_share", "dnsmos", "speaker_similarity")
 COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *SOUND, *DISTANCES)
 Cells = dict[tuple[str, str], Measurement]
 """Of a model and a metric."""
 
 
-def remedies(records: Measurements, frame_rate: float | None) -> list[Table]:
-    """Every training where it is judged: what it costs in likelihood, and what it gains; the longest-lived first."""
-    named = trainings(records)
-    cells = _at(records, named, _judged_step(records, frame_rate))
+NONE = Measurements([])
+
+
+def remedies(records: Measurements, frame_rate: float | None, others: Measurements = NONE) -> list[Table]:
+    """Every training where it is judged: what it costs in likelihood, and what it gains; the longest-lived first.
+
+    `others` are remedies that are no training, which have rows beside them.
+    """
+    named = [*trainings(records), *dict.fromkeys(r.model for r in others)]
+    cells = _at([*records, *others], named, _judged_step(records, frame_rate))
     ordered = sorted(named, key=lambda model: _merit(cells, model))
     caption = (
         "Trainings by the survival of their rollouts, then by their teacher-forced excess, which is that of "
         "Predictability at lag 1: MDN and vMF × log-normal are the same models there. Distances, magnitude and cycle "
         "error are times real."
     )
+    if len(others):
+        caption += " Correctors and two stages follow the same utterances; a corrector leaves likelihood as it is."
     if any(_broken(cells, model) for model in named):
         caption += (
             " Of rollouts that leave the finite numbers only what comes before is in them: brackets say how many never "
@@ -35,7 +44,17 @@ def remedies(records: Measurements, frame_rate: float | None) -> list[Table]:
     present = [metric for metric in COLUMNS if any(metric == known for _, known in cells)]
     heads = [_head([cells[key] for key in cells if key[1] == metric], frame_rate) for metric in present]
     rows = tuple((words.model(model), *(_cell(cells, model, metric) for metric in present)) for model in ordered)
-    return [Table(caption, ("training", *heads), rows)] if rows else []
+    return [Table(caption, ("remedy" if len(others) else "training", *heads), rows)] if rows else []
+
+
+def no_trainings(measured: Measurements, codec: str) -> Measurements:
+    """Sampled rollouts that a corrector follows, and those of two stages."""
+    own = {"correction": "uncorrected", "two_stage": "vmf"}  # what either is held against has its row by itself
+    return Measurements(
+        r
+        for r in measured.select(codec=codec, mode="sampled", split="test")
+        if r.experiment in own and r.model != own[r.experiment] and r.metric in COLUMNS and r.model != TRUE_DIRECTIONS
+    )
 
 
 def anchors(records: Measurements, frame_rate: float | None) -> list[Table]:

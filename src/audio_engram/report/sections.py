@@ -10,10 +10,11 @@ from audio_engram.report import figures, tables, words
 from audio_engram.report.clusters import archetype_tables, archetypes_shown, structure_tables
 from audio_engram.report.compared import COMPARED, comparison, numbers_behind
 from audio_engram.report.corrections import correction
+from audio_engram.report.drift_figure import stability
 from audio_engram.report.figure import Figure
 from audio_engram.report.folder import RunFolder
 from audio_engram.report.memories import memory, memory_tables
-from audio_engram.report.remedies import anchors, remedies
+from audio_engram.report.remedies import anchors, no_trainings, remedies
 from audio_engram.report.tables import Table
 
 SPREAD = (
@@ -90,7 +91,7 @@ def _mapped(section: Section, archetypes: ArchetypeMap) -> Section:
 
 def _section(name: str, index: int, run: RunFolder) -> Section:
     told = words.experiment(name)
-    findings = tuple(f for f in run.decision.findings if f.criterion.experiment == name)
+    findings = _findings(name, run)
     groups = _groups(name, _held_out(name, run.measurements))
     return Section(
         name=f"experiment-{index}",
@@ -101,12 +102,20 @@ def _section(name: str, index: int, run: RunFolder) -> Section:
         parts=tuple(
             Part(
                 codec if len(groups) > 1 else "",
-                _figures(name, f"e{index}c{place}", some, findings),
+                _figures(name, f"e{index}c{place}", some, run),
                 *map(tuple, _tables(name, some, run)),
             )
             for place, (codec, some) in enumerate(groups)
         ),
     )
+
+
+def _findings(name: str, run: RunFolder) -> tuple[Finding, ...]:
+    return tuple(f for f in run.decision.findings if f.criterion.experiment == name)
+
+
+def _codec(records: Measurements) -> str:
+    return next((r.codec for r in records), "")
 
 
 def _groups(name: str, records: Measurements) -> list[tuple[str, Measurements]]:
@@ -116,7 +125,12 @@ def _groups(name: str, records: Measurements) -> list[tuple[str, Measurements]]:
     return [(codec, records.select(codec=codec)) for codec in sorted({r.codec for r in records})]
 
 
-def _figures(name: str, prefix: str, records: Measurements, findings: tuple[Finding, ...]) -> tuple[Figure, ...]:
+def _figures(name: str, prefix: str, records: Measurements, run: RunFolder) -> tuple[Figure, ...]:
+    findings = _findings(name, run)
+    if name == "stability":
+        others = no_trainings(run.measurements, _codec(records))
+        judged = {words.first(f.measured.model) for f in _findings("correction", run)} | {"two_stage"}
+        return tuple(stability(records, prefix, Measurements(r for r in others if r.model in judged)))
     if name == "factorisation":
         return tuple(figures.factorisation(records, prefix, _threshold(findings, "direction_cosine")))
     if name in JUDGED:
@@ -130,7 +144,8 @@ def _tables(name: str, records: Measurements, run: RunFolder) -> tuple[list[Tabl
         return comparison(records, name), numbers_behind(records, name)
     if name == "stability":
         rate = run.provenance.codec.frame_rate
-        return [*remedies(records, rate), *anchors(records, rate)], _generic(records)
+        others = no_trainings(run.measurements, _codec(records))
+        return [*remedies(records, rate, others), *anchors(records, rate)], _generic(records)
     return tables.parts(records), TABLES.get(name, _generic)(records)
 
 
