@@ -30,9 +30,9 @@ ANSWERED: dict[str, dict[Answer, str]] = {
         "open": "Whether there are reusable directions that contexts foretell is undecided.",
     },
     "stability": {
-        "yes": "Sampled rollouts stay like speech for 20 s at no loss of likelihood.",
-        "no": "No training keeps sampled rollouts like speech for 20 s at no loss of likelihood.",
-        "open": "Whether sampled rollouts stay like speech for 20 s at no loss of likelihood is undecided.",
+        "yes": "Sampled rollouts stay like speech at no loss of likelihood.",
+        "no": "No training keeps sampled rollouts like speech at no loss of likelihood.",
+        "open": "Whether sampled rollouts stay like speech at no loss of likelihood is undecided.",
     },
     "memory": {
         "yes": "A memory of directions gains more than its placebos.",
@@ -96,10 +96,10 @@ SAYS: dict[tuple[str, Answer], str] = {
     ("sampling", "no"): "Training on drawn states does not keep the magnitude without a loss.",
     ("representation", "yes"): "Model another representation: the order of its frames tells more than twice as much.",
     ("representation", "no"): "No other representation of this frame rate that was tried makes a twofold difference.",
-    ("speech", "yes"): "Sampled rollouts stay like speech for 20 s with this training: {}.",
-    ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech for 20 s at no loss of "
+    ("speech", "yes"): "Sampled rollouts stay like speech with this training: {}.",
+    ("speech", "no"): "With no training that was tried do sampled rollouts stay like speech at no loss of "
     "likelihood; {} meets the most conditions.",
-    ("speech", "open"): "Whether sampled rollouts stay like speech for 20 s is open; {} meets the most conditions.",
+    ("speech", "open"): "Whether sampled rollouts stay like speech is open; {} meets the most conditions.",
 }
 WITH_FIGURE = ("memory", "correction", "sampling", "speech")
 DECIDED_BY = {

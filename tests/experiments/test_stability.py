@@ -13,6 +13,7 @@ from audio_engram.dynamics.heads import SemiTiedHead
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.lengths import check_lengths
 from audio_engram.experiments.outcome import show
+from audio_engram.experiments.predictability import cell
 from audio_engram.experiments.stability import stability
 from audio_engram.experiments.stretches import not_whole
 from audio_engram.experiments.trajectories import find_trajectories, stretch_frames
@@ -180,10 +181,42 @@ def test_the_experiment_tells_everything_and_judges_the_nearest(tmp_path):
     assert f"({show(increments)} by increments)" in finding.caution
 
 
+def test_every_training_stands_beside_its_control_and_noise_on_contexts(tmp_path):
+    run = run_of(tmp_path, "world:ar:24", regimes=["mdn", "vmf", "mdn-tied", "mdn-noise"], horizons=[1.0, 5.0])
+    records = Measurements(stability(run).measurements)
+    nats = {r.model: r.value for r in records.select(metric="delta_nll_excess")}
+    pairs = ["mdn - mdn-noise", "vmf - mdn-noise", "mdn-tied - mdn", "mdn-tied - mdn-noise", "mdn-noise - mdn"]
+    for metric in ("frechet_latents_times", "frechet_increments_times", "delta_nll_difference"):
+        assert [r.model for r in records.select(metric=metric)] == pairs
+    for pair in pairs:
+        one, other = pair.split(" - ")
+        assert records.one(metric="delta_nll_difference", model=pair).value == pytest.approx(nats[one] - nats[other])
+        far = [records.one(metric="frechet_latents_ratio", model=name, step=62).value for name in (one, other)]
+        # Both are ratios to the same real halves, from which the bias of few speakers is taken in other ways.
+        assert records.one(metric="frechet_latents_times", model=pair).value == pytest.approx(far[0] / far[1], rel=0.2)
+    both = [records.one(metric="frechet_latents_times", model=pair) for pair in ("mdn - mdn-noise", "mdn-noise - mdn")]
+    assert both[0].value * both[1].value == pytest.approx(1)
+
+
+def test_without_a_plain_training_likelihood_is_held_against_plain_models_all_the_same(tmp_path):
+    run = run_of(tmp_path, "world:ar:24", regimes=["mdn-noise"], horizons=[1.0, 5.0])
+    outcome = stability(run)
+    scored = cell(run, 1, "real")
+    best = min(float(scored.above(head, scored.best_trivial()).mean()) for head in ("mdn", "vmf"))
+    assert best < 0
+    records = Measurements(outcome.measurements)
+    share = records.one(metric="excess_share")
+    assert share.value == pytest.approx(records.one(metric="delta_nll_excess").value / best)
+    assert share in [c.measured for c in outcome.findings[0].conditions]
+
+
 def test_where_nothing_is_predictable_there_is_no_share_to_keep(tmp_path):
-    records = Measurements(stability(run_of(tmp_path, regimes=["mdn"], horizons=[1.0, 5.0])).measurements)
+    outcome = stability(run_of(tmp_path, regimes=["mdn"], horizons=[1.0, 5.0]))
+    records = Measurements(outcome.measurements)
     assert records.one(metric="delta_nll_excess").value > 0
     assert not records.select(metric="excess_share")
+    (worse,) = records.select(metric="delta_nll_difference")
+    assert outcome.findings[0].conditions[-1].measured == worse
 
 
 @pytest.mark.parametrize("name", [name for name, one in REGIMES.items() if not one.bandwidth])

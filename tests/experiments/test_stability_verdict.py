@@ -18,10 +18,10 @@ def judged(name, distance, share, finite=1.0):
     """What a regime came to: its distance, the share that it keeps of the best excess, and of finite rollouts."""
     found = {"frechet_latents_ratio": distance, "excess_share": share, "magnitude_p50_ratio": (1.0, 0.9, 1.1)}
     found |= {"survival": (0.4, 0.2, 0.6), "delta_nll_excess": (-5, -6, -4), "finite_share": (finite,)}
-    return Judged(regime(name), [of_metric(name, metric, *values) for metric, values in found.items()], 250)
+    return Judged(regime(name), [of_metric(name, metric, *values) for metric, values in found.items()], AT)
 
 
-AT = Horizon(250, 12.5, "Judged are the 24 sampled rollouts.")
+AT = Horizon(250, 12.5, "Judged are the 24 sampled rollouts.", dim=16)
 
 
 def test_the_best_verdict_is_judged_before_the_nearest():
@@ -60,6 +60,38 @@ def test_what_is_left_of_rollouts_that_broke_is_not_the_nearest():
     alone = judge(AT, [broken], [])
     assert "only 0.400 of its rollouts stay finite" in alone.words
     assert len(alone.conditions) == 5
+
+
+@pytest.mark.parametrize(("nats", "verdict"), [((0.1, 0.09, 0.11), "pass"), ((400.0, 390.0, 410.0), "fail")])
+def test_where_there_is_no_share_to_keep_likelihood_is_judged_all_the_same(nats, verdict):
+    one = judged("mdn-noise", (1.2, 1.1, 1.3), (1, 1, 1.1))
+    kept = [m for m in one.measurements if m.metric != "excess_share"]
+    worse = of_metric("mdn-noise - mdn", "delta_nll_difference", *nats)
+    finding = judge(AT, [Judged(one.regime, [*kept, worse], AT)], [])
+    assert finding.verdict == verdict  # below 0.01 nats in each of 16 dimensions
+    assert len(finding.conditions) == 4
+    if verdict == "fail":
+        assert finding.measured == worse
+        assert "its NLL on true contexts less the best is 400 [390, 410] nats a frame (below 0.16" in finding.words
+
+
+def test_the_best_of_several_that_passes_may_be_the_luckiest():
+    passes, other = judged("mdn", (1.2, 1.1, 1.3), (1, 1, 1.1)), judged("vmf", (2, 1.9, 2.1), (1, 1, 1.1))
+    assert judge(AT, [passes], []).caution == ""
+    told = judge(AT, [passes, other], []).caution
+    assert told.startswith("It is the best of 2 trainings on the speakers that judge it")
+    assert told.endswith("up to 5% of runs.")
+    assert judge(AT, [other, judged("mdn", (2, 1.9, 2.1), (1, 1, 1.1))], []).caution == ""
+
+
+def test_what_it_must_beat_stands_beside():
+    times = [of_metric(f"mdn-tied - {other}", "frechet_latents_times", 0.5, 0.4, 0.6) for other in ("mdn", "mdn-noise")]
+    others = [of_metric("mdn-tied-noise - mdn-tied", "frechet_latents_times", 0.9, 0.8, 1.0)]
+    more = judge(AT, [judged("mdn-tied", (1.2, 1.1, 1.3), (1, 1, 1.1))], [*times, *others]).more
+    assert more.endswith(
+        " Its distance over that of other trainings (below 1 is nearer): MDN 0.500 [0.400, 0.600]; "
+        "MDN, noise on contexts 0.500 [0.400, 0.600]."
+    )
 
 
 @pytest.mark.parametrize(("high", "passes"), [(1.4, True), (1.6, False)])

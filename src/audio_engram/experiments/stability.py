@@ -1,17 +1,19 @@
 """Is a sampled free-running rollout still speech, and which training keeps it so?"""
 
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audio_engram.experiments.decoded import Decoded, can_be_heard
-from audio_engram.experiments.followed import Followed
 from audio_engram.experiments.outcome import Outcome
-from audio_engram.experiments.predictability import cell
+from audio_engram.experiments.predictability import HEADS, cell
 from audio_engram.experiments.stability_verdict import Horizon, Judged, judge, recordings_diverge
 from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches, survived
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
+from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
@@ -19,6 +21,8 @@ from audio_engram.runs import Run
 from audio_engram.statistics import Interval
 
 ANCHORS = ("teacher-forced", "shuffled frames", "Gaussian frames")  # that are played beside original and round trip
+TO_BEAT = "mdn-noise"  # the strongest published stabiliser
+FORCED = "teacher_forced"
 UNHEARD = (
     "Stability: listeners are asked and hear nothing: there is no recording, no decoder, or experiments.decoded is 0."
 )
@@ -31,24 +35,23 @@ def stability(run: Run) -> Outcome:
     some = find_trajectories(run)
     anchors = some.anchors(run.model("mdn"))
     outcome.measurements += _references(some, anchors)
-    excess = {one.name: _above_trivial(run, one) for one in regimes}
-    plain = {one.name: excess[one.name] for one in regimes if not one.train}
-    best = min(plain.values(), key=lambda nats: float(nats.mean()), default=None)
-    if best is None or float(best.mean()) >= 0:
-        best = None  # nothing above the baselines, of which a share could be kept
-    judged, heard = [], {}
+    cost = _Cost.of(run, regimes)
+    at = Horizon(judged_end(some), run.codec.frame_rate, f"Judged are {some.counted}.{some.fewer}", run.frames().dim)
+    judged, heard, traits = [], {}, {}
     for one in regimes:
         run.log(f"stability: sampled rollouts of {one.words}")
         batches = some.batches(run.drawing(one), max(horizons(some)), one.name)
         rolled = followed(some, batches, run.config.experiments.decoded)
-        judged.append(_judged(some, one, rolled, (excess[one.name], best)))
+        of = stretches(some, rolled)
+        found = [*figures(some, of, _Record(run, one.name)), *lived(some, rolled, _Record(run, one.name))]
+        judged.append(Judged(one, [*found, *cost.measured(one.name)], at))
         outcome.measurements += judged[-1].measurements
-        heard[one.name] = rolled.beginning
+        heard[one.name], traits[one.name] = rolled.beginning, of[at.end]
+    outcome.measurements += _beside_controls(some, regimes, traits, cost)
     if can_be_heard(run):
         _decode(some, anchors, heard, outcome)
     elif run.config.experiments.listeners:
         outcome.warnings.append(UNHEARD)
-    at = Horizon(judged_end(some), run.codec.frame_rate, f"Judged are {some.counted}.{some.fewer}")
     outcome.findings.append(judge(at, judged, outcome.measurements))
     outcome.warnings += recordings_diverge(at, outcome.measurements)
     return outcome
@@ -70,38 +73,79 @@ def _references(some: Trajectories, anchors: dict[str, Tensor]) -> list[Measurem
     run, found, ends = some.run, [], horizons(some)
     for name, latents in anchors.items():
         compared = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
-        step = some.real.shape[1]
-        found += [_record(run, name, f"{metric}_ratio", one.ratio, step) for metric, one in compared.items()]
+        step, record, halved = some.real.shape[1], _Record(run, name), _Record(run, "real halves")
+        found += [record(f"{metric}_ratio", one.ratio, step) for metric, one in compared.items()]
         if name == "teacher-forced":
-            halves = {metric: one.halves for metric, one in compared.items()}
-            found += [_record(run, "real halves", f"{metric}_ratio", i, step) for metric, i in halves.items()]
+            found += [halved(f"{metric}_ratio", one.halves, step) for metric, one in compared.items()]
     lengths = torch.tensor([len(z) for z in some.whole])
     padded = torch.nn.utils.rnn.pad_sequence(some.whole, batch_first=True)
-    return found + survived(some, some.manifold.range.diverge(padded, lengths), ends, partial(_record, run, "real"))
+    return found + survived(some, some.manifold.range.diverge(padded, lengths), ends, _Record(run, "real"))
 
 
-def _record(run: Run, model: str, metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:
-    return run.measure(interval, experiment="stability", model=model, metric=metric, step=step, mode=mode)
+def _beside_controls(
+    some: Trajectories, regimes: Sequence[Regime], traits: Mapping[str, Traits], cost: "_Cost"
+) -> list[Measurement]:
+    """How many times as far from real stretches each training is as its control and as noise on contexts, which
+    whatever is to help must beat, and how many nats a frame it costs more: on the same speakers."""
+    found = []
+    for one in regimes:
+        for other in dict.fromkeys((one.control, TO_BEAT)):
+            if other in traits and other != one.name:
+                record = _Record(some.run, f"{one.name} - {other}")
+                times = some.manifold.times_as_far(traits[one.name], traits[other], some.real_traits, some.bootstrap)
+                found += [record(f"{metric}_times", interval, judged_end(some)) for metric, interval in times.items()]
+                found.append(cost.difference(one.name, other))
+    return found
 
 
-def _above_trivial(run: Run, one: Regime) -> Tensor:
-    """Nats per frame above the best trivial baseline, teacher-forced at lag 1 on held-out frames."""
+@dataclass(frozen=True)
+class _Record:
+    """Makes the records of one model, or of a difference."""
+
+    run: Run
+    model: str
+    mode: str = "sampled"
+
+    def __call__(self, metric: str, interval: Interval, step: int = 1) -> Measurement:
+        what = {"experiment": "stability", "model": self.model, "mode": self.mode}
+        return self.run.measure(interval, metric=metric, step=step, **what)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Nats per frame above the best trivial baseline, teacher-forced at lag 1 on held-out frames, and the name of the
+    model that is best of those that are trained on true contexts alone."""
+
+    run: Run
+    above: dict[str, Float[Tensor, " M"]]
+    best: str
+
+    @classmethod
+    def of(cls, run: Run, regimes: Sequence[Regime]) -> "_Cost":
+        scored = cell(run, 1, "real")
+        # Whatever is tried beside, plain models of both heads are there to be held against.
+        plain = {head: scored.above(head, scored.best_trivial()) for head in HEADS}
+        tried = {one.name: _above_trivial(run, one) for one in regimes}
+        plain |= {one.name: tried[one.name] for one in regimes if not one.train}
+        return cls(run, plain | tried, min(plain, key=lambda name: float(plain[name].mean())))
+
+    def measured(self, name: str) -> list[Measurement]:
+        """The excess, and its share of the best; where that is none, the nats by which the training is worse."""
+        bootstrap, record = cell(self.run, 1, "real").bootstrap, _Record(self.run, name, FORCED)
+        mine, best = self.above[name], self.above[self.best]
+        excess = record("delta_nll_excess", bootstrap.mean(mine))
+        if float(best.mean()) < 0:
+            return [excess, record("excess_share", bootstrap.ratio(mine, best))]
+        return [excess, self.difference(name, self.best)]
+
+    def difference(self, name: str, other: str) -> Measurement:
+        """Nats by which one training is worse than another."""
+        interval = cell(self.run, 1, "real").bootstrap.mean(self.above[name] - self.above[other])
+        return _Record(self.run, f"{name} - {other}", FORCED)("delta_nll_difference", interval)
+
+
+def _above_trivial(run: Run, one: Regime) -> Float[Tensor, " M"]:
     scored, windows = cell(run, 1, "real"), run.windows("test", 1)
     ar1 = predictor(run.baseline("ar1"), reads_utterance=False)
     mine = score(predictor(run.drawing(one), reads_utterance=False), windows, windows.with_valid_target(), ar1)
     return mine.nll - scored.scores[scored.best_trivial()].nll
-
-
-def _judged(some: Trajectories, regime: Regime, rolled: Followed, excess: tuple[Tensor, Tensor | None]) -> Judged:
-    """A regime's rollouts beside real stretches; `excess` is its own and that of the best plain training."""
-
-    def record(metric: str, interval: Interval, step: int = 1, mode: str = "sampled") -> Measurement:
-        return _record(some.run, regime.name, metric, interval, step, mode)
-
-    mine, best = excess
-    bootstrap = cell(some.run, 1, "real").bootstrap
-    found = [*figures(some, stretches(some, rolled), record), *lived(some, rolled, record)]
-    found.append(record("delta_nll_excess", bootstrap.mean(mine), mode="teacher_forced"))
-    if best is not None:
-        found.append(record("excess_share", bootstrap.ratio(mine, best), mode="teacher_forced"))
-    return Judged(regime, found, judged_end(some))

@@ -145,8 +145,18 @@ def _tables(name: str, records: Measurements, run: RunFolder) -> tuple[list[Tabl
     if name == "stability":
         rate = run.provenance.codec.frame_rate
         others = no_trainings(run.measurements, _codec(records))
-        return [*remedies(records, rate, others), *anchors(records, rate)], _generic(records)
+        open_ones = [*remedies(records, rate, others), *_controls(records), *anchors(records, rate)]
+        return open_ones, _generic(records)
     return tables.parts(records), TABLES.get(name, _generic)(records)
+
+
+def _controls(records: Measurements) -> list[Table]:
+    metrics = ("frechet_latents_times", "frechet_increments_times", "delta_nll_difference")
+    caption = (
+        "Each training against its control and against noise on contexts, on the same speakers: distances over theirs "
+        "(below 1 is nearer to speech), and what it costs on true contexts (below 0 is better)."
+    )
+    return tables.by_model(records, metrics, caption)
 
 
 def _threshold(findings: tuple[Finding, ...], metric: str) -> float | None:
