@@ -14,10 +14,12 @@ from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.correction import NONE, compare, correction
 from audio_engram.experiments.correctors import check_correction, denoiser, recipes
 from audio_engram.experiments.outcome import show
+from audio_engram.experiments.trajectories import find_trajectories
 from audio_engram.measurements import Measurements
 from audio_engram.runs import Run
 from audio_engram.score.correction import Langevin, Tweedie
 from audio_engram.sections import CorrectionConfig
+from audio_engram.seeds import seed_for
 
 # The package has a function of that name.
 MODULE = import_module("audio_engram.experiments.correction")
@@ -35,7 +37,7 @@ def small_worlds():
         yield
 
 
-def run_of(folder, corpus="world:ar:48", log=lambda line: None, score=None, **settings):
+def run_of(folder, corpus="world:ar:48", log=lambda line: None, score=None, validation=0.3, **settings):
     experiments = {
         "names": ["correction"],
         "steps": 8,
@@ -46,7 +48,7 @@ def run_of(folder, corpus="world:ar:48", log=lambda line: None, score=None, **se
     }
     config = {
         "device": "cpu",
-        "data": {"corpus": corpus, "test": 0.4, "validation": 0.3},
+        "data": {"corpus": corpus, "test": 0.4, "validation": validation},
         "model": {"width": 8, "components": 1, "context": 2},
         "train": {"epochs": 1, "batch_size": 256, "learning_rate": 2e-3, "precision": "float32"},
         "score": {"width": 8, "depth": 1, "epochs": 1, "batch_size": 256} | (score or {}),
@@ -209,6 +211,36 @@ def test_the_corrector_is_chosen_on_validation_speakers_and_all_are_shown(run):
     n = {s: records.select(split=s, model=f"right - {NONE}")[0].n_speakers for s in ("validation", "test")}
     frames = run.frames()
     assert n == {s: len(frames.speaker[frames.in_split(s)].unique()) for s in n}
+
+
+def test_too_few_validation_speakers_choose_no_corrector(tmp_path):
+    run = run_of(tmp_path, "world:ar:20", validation=0.1)
+    model, denoise = Process(run, drift=0.1, wider=3.0), truth(Process(run))
+    correctors = {"wrong": lambda: Tweedie(to_the_mean, 0.2), "right": lambda: Tweedie(denoise, 0.2)}
+    records, finding = judged(run, model, **correctors)
+    assert {r.n_speakers for r in records.select(split="validation", metric="frechet_latents_times")} == {2}
+    assert finding.verdict == "undecided"
+    assert finding.words.startswith("No corrector could be chosen: ")
+    assert "prefer" not in finding.words
+    records, finding = judged(run, model, right=correctors["right"])  # of one there is nothing to choose
+    assert finding.words.startswith("right, the only corrector: after 8 s")
+    assert finding.verdict == "pass"
+
+
+def test_where_all_break_on_validation_speakers_none_is_preferred(run):
+    correctors = {name: lambda: Tweedie(breaking(7), 0.2) for name in ("bad", "worse")}
+    _, finding = judged(run, Process(run), **correctors)
+    assert finding.words.startswith("bad, the first of the correctors, all of which broke rollouts of validation")
+    assert finding.verdict == "fail"
+
+
+def test_what_langevin_adds_is_drawn_apart_from_the_increments(run, monkeypatch):
+    seeds, where = [], "audio_engram.experiments.trajectories.seed_for"
+    monkeypatch.setattr(where, lambda *purpose: seeds.append(seed_for(*purpose)) or seeds[-1])
+    next(next(find_trajectories(run).batches(Process(run), 4, "correction")))
+    corrector = recipes(run.config.experiments.correction)[1].make(run)
+    assert seeds
+    assert corrector.generator.initial_seed() not in seeds
 
 
 def breaking(at, row=0):

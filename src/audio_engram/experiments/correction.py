@@ -59,14 +59,14 @@ def compare(run: Run, model: nn.Module, correctors: Mapping[str, Make]) -> Outco
     """Try every corrector on the rollouts of a model; judge the one that validation speakers prefer."""
     validation, test = (_Split(run, model, split) for split in ("validation", "test"))
     outcome = Outcome(measurements=test.alone(NONE, test.plain))
-    merits, judged = {}, {}
+    tried, judged = {}, {}
     for name, make in correctors.items():
         run.log(f"correction: {name}")
-        on_validation, judged[name] = validation.compared(name, make), test.compared(name, make)
-        merits[name] = on_validation.merit
-        outcome.measurements += on_validation.differences + on_validation.broken + judged[name].measurements
-    best = min(merits, key=lambda name: merits[name])
-    outcome.findings.append(_judge(best, judged[best], show(_plain_error(outcome.measurements))))
+        tried[name], judged[name] = validation.compared(name, make), test.compared(name, make)
+        outcome.measurements += tried[name].differences + tried[name].broken + judged[name].measurements
+    best = min(tried, key=lambda name: tried[name].merit)
+    why = _why(list(tried.values()))
+    outcome.findings.append(_judge(judged[best], why, show(_plain_error(outcome.measurements))))
     return outcome
 
 
@@ -217,11 +217,34 @@ def _plain_error(measurements: list[Measurement]) -> Measurement:
     return next(m for m in measurements if (m.model, m.metric) == (NONE, "state_error"))
 
 
-def _judge(name: str, judged: _Compared, without: str) -> Finding:
+def _why(tried: list[_Compared]) -> str:
+    """Why one of the correctors is judged; empty where too few validation speakers can tell them apart."""
+    if len(tried) == 1:
+        return "the only corrector"
+    if any(one.merit < inf for one in tried):
+        return "the corrector that validation speakers prefer"
+    if all(one.broke for one in tried):
+        return "the first of the correctors, all of which broke rollouts of validation speakers"
+    return ""
+
+
+def _judge(judged: _Compared, why: str, without: str) -> Finding:
     criterion, measured = decisive(judged.conditions)
     on = judged.on
+    if not why:
+        return Finding(
+            criterion=criterion,
+            measured=measured,
+            verdict="undecided",
+            cause="too few speakers",
+            words=f"No corrector could be chosen: of too few validation speakers distances have no value. Of "
+            f"{judged.name}, the first, held-out speakers say {show(judged.times)} (distance to real stretches over "
+            f"that without it; {CRITERION.bar}).",
+            would_change="More validation speakers with long utterances, or one corrector alone "
+            "(experiments.correction).",
+        )
     words = (
-        f"{name}, the corrector that validation speakers prefer: after {on.length / on.run.codec.frame_rate:.0f} s "
+        f"{judged.name}, {why}: after {on.length / on.run.codec.frame_rate:.0f} s "
         f"{on.some.counted} are {show(judged.times)} times as far from real stretches with it as without (Fréchet; "
         f"lower is nearer to speech; {CRITERION.bar}). The state error at step {on.steps} is {without} without it and "
         f"changes by {show(judged.state)} with it (lower is nearer to the truth; {on.nearer.bar}).{on.some.fewer}"

@@ -44,7 +44,7 @@ class Recipe:
         model = denoiser(run, self.conditional)
         if not self.steps:
             return Tweedie(model, self.level)
-        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "correction"))
+        generator = torch.Generator(run.device).manual_seed(seed_for(run.config.seed, "correction", "Langevin"))
         return Langevin(model, self.level, self.step_size * self.level**2, self.steps, generator, self.denoised)
 
 
