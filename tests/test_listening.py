@@ -97,7 +97,7 @@ def exploding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_can_be_heard_where_nothing_leaves_the_finite_numbers() -> None:
     labels, warnings = heard("Good")
-    assert (len(labels), warnings) == (2 * 11, "")
+    assert (len(labels), warnings) == (2 * 13, "")
 
 
 def test_without_a_head_there_is_no_rollout_and_nothing_to_hold_it_against() -> None:
@@ -112,7 +112,10 @@ def test_without_a_head_there_is_no_rollout_and_nothing_to_hold_it_against() -> 
 def test_rollouts_that_explode_are_a_warning_of_a_whole_report() -> None:
     assert run("Good") == 0
     labels, warnings = results()
-    for label in ("Codec round trip", "MDN teacher-forced", "True direction, 50% magnitude"):
+    for label in (
+        *("Codec round trip", "MDN teacher-forced", "True direction, 50% magnitude"),
+        *("Standing still", "True magnitude, wrong direction"),
+    ):
         assert labels.count(label) == 2
     for label in ("MDN free-running", "MDN free-running, sampled"):
         assert label not in labels
@@ -140,13 +143,20 @@ def test_a_decoder_that_fails_at_all_is_refused_before_encoding(capsys: pytest.C
     assert not Path("out/latents/manifest.json").exists()
 
 
-def test_shorter_increments_keep_their_directions_and_start_from_the_last_true_frame() -> None:
+def test_what_is_ill_treated_starts_from_the_last_true_frame_and_keeps_direction_or_magnitude() -> None:
     settings = ('data.corpus="folder:speech"', 'codec.name="heard_codecs:Good"', 'device="cpu"', *SMALL[1::2])
     run = Run("out", read_config(None, settings), log=lambda line: None)
     run.model("mdn")
     z = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    slow = [sound for sound in listening._sounds(run, z) if sound.kind == "magnitude"]
+    sounds = listening._sounds(run, z)
+    slow = [sound for sound in sounds if sound.kind == "magnitude"]
     assert [sound.label for sound in slow] == [f"True direction, {share}% magnitude" for share in (75, 50, 25)]
     for sound, share in zip(slow, (0.75, 0.5, 0.25), strict=True):
         assert torch.equal(sound.latents[:2], z[:2])  # the context
         assert torch.allclose(sound.latents.diff(dim=0)[1:], share * z.diff(dim=0)[1:], atol=1e-6)
+    still, wrong = (sound.latents for sound in sounds if sound.kind in ("still", "direction"))
+    assert torch.equal(still, torch.cat([z[:2], z[1:2].expand(7, 4)]))
+    assert torch.equal(wrong[:2], z[:2])
+    true, turned = (some.diff(dim=0)[1:] for some in (z, wrong))
+    assert torch.allclose(turned.norm(dim=1), true.norm(dim=1), atol=1e-5)
+    assert not torch.allclose(turned, true, atol=0.1)

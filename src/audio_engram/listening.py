@@ -11,14 +11,14 @@ from torch import Tensor
 from audio_engram.archetype_sounds import archetype_clips
 from audio_engram.clips import heard, write_clip
 from audio_engram.codecs.base import Codec
-from audio_engram.controls import slow_but_correct
+from audio_engram.controls import slow_but_correct, stationary, wrong_direction
 from audio_engram.data.corpus import CorpusItem
 from audio_engram.data.publish import make_folder, publish_text
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.rollout import RolloutOptions, rollout
 from audio_engram.rollout_sounds import rollout_clips
 from audio_engram.runs import Run
-from audio_engram.seeds import seed_for
+from audio_engram.seeds import generator_for, seed_for
 from audio_engram.spoken import spoken
 
 MAX_UTTERANCES = 2
@@ -107,11 +107,23 @@ def _sounds(run: Run, z: Float[Tensor, "N D"]) -> list[_Sound]:
     heads = [head for head in ("mdn", "vmf") if f"{head}-lag1" in run.histories]
     for head in heads:
         sounds += _rollouts(run, head, context, future)
-    for share in SHARES if heads else ():  # what rollouts are to be held against
-        slow = torch.cat([context, slow_but_correct(context[-1], future, share)])
-        note = "true direction of every increment, all of them shorter"
-        sounds.append(_Sound("magnitude", f"True direction, {share:.0%} magnitude", slow, note))
-    return sounds
+    return [*sounds, *_ill_treated(run, context, future)] if heads else sounds
+
+
+def _ill_treated(run: Run, context: Tensor, future: Tensor) -> list[_Sound]:
+    """What rollouts are to be held against: what direction and magnitude carry, each by itself."""
+    start, generator = context[-1], generator_for(run.config.seed, "listen", "wrong direction")
+    turned = wrong_direction(start.unsqueeze(0), future.unsqueeze(0), generator)[0]
+    slow, true = "true direction of every increment, all of them shorter", "true magnitude of every increment"
+    found = [
+        *(
+            ("magnitude", f"True direction, {s:.0%} magnitude", slow_but_correct(start, future, s), slow)
+            for s in SHARES
+        ),
+        ("still", "Standing still", stationary(start, future), "the last true frame, held"),
+        ("direction", "True magnitude, wrong direction", turned, f"{true}, in the direction of another"),
+    ]
+    return [_Sound(kind, label, torch.cat([context, z]), note) for kind, label, z, note in found]
 
 
 def _rollouts(run: Run, head: str, context: Tensor, future: Tensor) -> list[_Sound]:

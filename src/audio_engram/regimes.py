@@ -1,4 +1,4 @@
-"""The trainings that are tried against drift: each changes one thing of another, so that it has its control."""
+"""The trainings that are tried against drift: each changes one thing of its control, or goes on from it otherwise."""
 
 from dataclasses import dataclass, field
 from functools import partial
