@@ -208,3 +208,24 @@ def test_sampled_training_learns_and_resumes(tmp_path):
     assert history.best < history.epochs[0]["train"]
     with pytest.raises(UsageError, match=r"train.checkpoint_steps: would draw every sample twice"):
         fit(model, windows, config.model_copy(update={"checkpoint_steps": True}), seed=3)
+
+
+@pytest.mark.parametrize("other", ["state_weight", "adversary"])
+def test_reinforce_is_refused_beside_losses_that_it_knows_nothing_of(other):
+    config = SAMPLED.model_copy(update={"unroll": 4, "epochs": 1, "estimator": "reinforce", other: 0.5})
+    model, windows = training_toy("mdn", config)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(UsageError, match=r"train.estimator = reinforce: .*set both to 0, or use another estimator$"):
+        fit(model, windows, config, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"estimator": "marginal"}, {"step": "mean"}, {"state_weight": 0.0}, {"unroll": 1}], ids=str
+)
+def test_where_nothing_is_chosen_or_missed_it_is_not(changed):
+    config = SAMPLED.model_copy(
+        update={"unroll": 4, "epochs": 1, "estimator": "reinforce", "state_weight": 0.5} | changed
+    )
+    model, windows = training_toy("mdn", config)
+    assert len(fit(model, windows, config, seed=3).epochs) == 1

@@ -54,10 +54,11 @@ class GumbelSoftmax(Estimator):
 
 
 class Reinforce(Estimator):
-    """The choice by its score (Williams 1992), the rest by its path: unbiased.
+    """The choice by its score (Williams 1992), the rest by its path: unbiased, where `nll` is all that is minimised.
 
-    The return of a choice is the sum of the losses after it; the baseline is the mean return of the other examples of
-    the batch, which does not depend on the choice.
+    The return of a choice is the sum of `nll` after it; the baseline is the mean return of the other examples of
+    the batch, which does not depend on the choice. Of other losses on the states drawn it knows nothing: `train.fit`
+    refuses them.
     """
 
     def __init__(self, generator: Generator) -> None:

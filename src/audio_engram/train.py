@@ -42,18 +42,28 @@ def fit(
         NumericalError: if the loss on true contexts is not finite. On own states such batches are left out, and most
             of an epoch end the training: see `History`.
     """
+    _check(windows[0], config)
+    return _Training(model, config, seed).run(windows, path, progress)
+
+
+def _check(windows: Windows, config: TrainConfig) -> None:
     if config.adversary and config.unroll == 1:
         raise UsageError("train.adversary: judges rollouts: set train.unroll above 1")
     if config.step == "sample" and config.checkpoint_steps:
         raise UsageError("train.checkpoint_steps: would draw every sample twice, differently: use one or the other")
-    if config.unroll > 1 and windows[0].steps != config.unroll:
-        raise UsageError(f"unroll {config.unroll}: the windows have {windows[0].steps} steps: cut them alike")
-    if config.context_noise and config.clean_frames >= windows[0].context:
+    drawn = config.unroll > 1 and config.step == "sample"
+    if drawn and config.estimator == "reinforce" and (config.state_weight or config.adversary):
         raise UsageError(
-            f"train.clean_frames = {config.clean_frames}: leaves no frame of {windows[0].context} for "
+            "train.estimator = reinforce: knows nothing of train.state_weight and train.adversary, which depend on the "
+            "components drawn as well: set both to 0, or use another estimator"
+        )
+    if config.unroll > 1 and windows.steps != config.unroll:
+        raise UsageError(f"unroll {config.unroll}: the windows have {windows.steps} steps: cut them alike")
+    if config.context_noise and config.clean_frames >= windows.context:
+        raise UsageError(
+            f"train.clean_frames = {config.clean_frames}: leaves no frame of {windows.context} for "
             "train.context_noise: use fewer"
         )
-    return _Training(model, config, seed).run(windows, path, progress)
 
 
 class PatientTraining(Training):

@@ -85,6 +85,18 @@ def standard_normal(shape: torch.Size, like: Tensor, generator: Generator | None
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
+def relaxed_choice(logits: Tensor, temperature: float, generator: Generator | None) -> Tensor:
+    """Gumbel-softmax weights (*batch, K) in place of a component drawn from the logits (Jang et al. 2017, eq. 2)."""
+    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64, device=logits.device)
+    gumbel = -(-uniform.clamp(min=1e-300).log()).log()
+    return ((logits + gumbel.to(logits)) / temperature).softmax(-1)
+
+
+def log_weight(logits: Tensor, component: Tensor) -> Tensor:
+    """The log-probability (*batch) of the component (*batch) that was drawn from the logits (*batch, K)."""
+    return logits.log_softmax(-1).gather(-1, component.unsqueeze(-1)).squeeze(-1)
+
+
 def draw_component(logits: Tensor, sample_shape: torch.Size, generator: Generator | None) -> Tensor:
     """Indices of mixture components, (*sample_shape, *batch), from logits (*batch, K)."""
     weights = logits.detach().float().softmax(-1).reshape(-1, logits.shape[-1])

@@ -9,7 +9,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from audio_engram.distributions.base import EMPTY, Shape, draw_component, standard_normal
+from audio_engram.distributions.base import (
+    EMPTY,
+    Shape,
+    draw_component,
+    log_weight,
+    relaxed_choice,
+    standard_normal,
+)
 
 _BISECTIONS = 60
 
@@ -30,6 +37,15 @@ class Magnitude(Distribution):
     def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw so that the gradient reaches the parameters."""
         raise NotImplementedError
+
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-probability of the discrete choice in it (0 where there is none)."""
+        draw = self.rsample(generator=generator)
+        return draw, torch.zeros_like(draw)
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch"]:
+        """A draw whose discrete choice is relaxed, so that its gradient reaches the weights as well."""
+        return self.rsample(generator=generator)
 
     @property
     def median(self) -> Float[Tensor, "*batch"]:
@@ -112,8 +128,23 @@ class LogNormalMixture(Magnitude):
     def rsample(self, sample_shape: Shape = EMPTY, generator: Generator | None = None) -> Float[Tensor, "*shape"]:
         """Draw a component, then reparameterise: the gradient is the one given the component."""
         shape = torch.Size(sample_shape)
-        component = draw_component(self.logits, shape, generator)[..., None]
-        loc, scale = (x.expand(shape + x.shape).gather(-1, component)[..., 0] for x in (self.loc, self.scale))
+        return self._of(draw_component(self.logits, shape, generator), shape, generator)
+
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-weight of its component."""
+        component = draw_component(self.logits, EMPTY, generator)
+        return self._of(component, EMPTY, generator), log_weight(self.logits, component)
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch"]:
+        """log m of the components' draws from the same noise, mixed by the weights of a relaxed choice."""
+        weights = relaxed_choice(self.logits, temperature, generator)
+        noise = standard_normal(self.batch_shape, self.loc, generator)[..., None]
+        return torch.exp((weights * (self.loc + self.scale * noise)).sum(-1))
+
+    def _of(self, component: Tensor, shape: torch.Size, generator: Generator | None) -> Tensor:
+        """A draw of each component (*shape, *batch)."""
+        choice = component[..., None]
+        loc, scale = (x.expand(shape + x.shape).gather(-1, choice)[..., 0] for x in (self.loc, self.scale))
         return torch.exp(loc + scale * standard_normal(loc.shape, loc, generator))
 
     @property

@@ -7,7 +7,15 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from audio_engram.distributions import gaussian_kernel
-from audio_engram.distributions.base import EMPTY, DeltaDistribution, Shape, draw_component, standard_normal
+from audio_engram.distributions.base import (
+    EMPTY,
+    DeltaDistribution,
+    Shape,
+    draw_component,
+    log_weight,
+    relaxed_choice,
+    standard_normal,
+)
 
 
 class DiagonalGaussian(DeltaDistribution):
@@ -80,14 +88,11 @@ class DiagonalGaussianMixture(DeltaDistribution):
     def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
         """A draw like `rsample`'s, and the log-weight of its component."""
         index = draw_component(self.logits, EMPTY, generator)
-        log_weight = self.logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-        return self.component(index).rsample(generator=generator), log_weight
+        return self.component(index).rsample(generator=generator), log_weight(self.logits, index)
 
     def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
-        """The components' draws from the same noise, mixed by Gumbel-softmax weights (Jang et al. 2017, eq. 2)."""
-        uniform = torch.rand(self.logits.shape, generator=generator, dtype=torch.float64, device=self.logits.device)
-        gumbel = -(-uniform.clamp(min=1e-300).log()).log()
-        weights = ((self.logits + gumbel.to(self.logits)) / temperature).softmax(-1)[..., None]
+        """The components' draws from the same noise, mixed by the weights of a relaxed choice."""
+        weights = relaxed_choice(self.logits, temperature, generator)[..., None]
         noise = standard_normal(self.batch_shape + self.event_shape, self.loc, generator).unsqueeze(-2)
         return (weights * (self.loc + self.log_scale.exp() * noise)).sum(-2)
 

@@ -83,6 +83,16 @@ class Polar(DeltaDistribution):
         direction = self._directions(length).rsample(self._draws(sample_shape), generator)
         return direction * length[..., None]
 
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-weight of its magnitude's component (0 where there is but one)."""
+        length, log_weight = self.magnitude.choose(generator)
+        return self._directions(length).rsample(generator=generator) * length[..., None], log_weight
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """A draw in which the choice of its magnitude's component is relaxed."""
+        length = self.magnitude.relaxed(temperature, generator)
+        return self._directions(length).rsample(generator=generator) * length[..., None]
+
     def _draws(self, sample_shape: Shape) -> Shape:
         """The draws still to be made for each direction: coupled, every length has its own already."""
         return EMPTY if isinstance(self.concentration, CoupledConcentration) else sample_shape
@@ -152,6 +162,17 @@ class PolarMixture(DeltaDistribution):
         """
         length = self.magnitude.sample(sample_shape, generator)
         return self.directions.sample(sample_shape, generator) * length[..., None]
+
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-weight of its components, that of the magnitude and of the direction."""
+        length, of_length = self.magnitude.choose(generator)
+        direction, of_direction = self.directions.choose(generator)
+        return direction * length[..., None], of_length + of_direction
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """A draw in which both choices are relaxed."""
+        length = self.magnitude.relaxed(temperature, generator)
+        return self.directions.relaxed(temperature, generator) * length[..., None]
 
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:

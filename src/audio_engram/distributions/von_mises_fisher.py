@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from audio_engram.distributions import bessel, implicit, wood
-from audio_engram.distributions.base import EMPTY, Shape, draw_component
+from audio_engram.distributions.base import EMPTY, Shape, draw_component, log_weight, relaxed_choice
 
 
 class VonMisesFisher(Distribution):
@@ -131,6 +131,17 @@ class VonMisesFisherMixture(Distribution):
         """
         index = draw_component(self.logits, torch.Size(sample_shape), generator)
         return self.component(index).rsample(generator=generator)
+
+    def choose(self, generator: Generator | None = None) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch"]]:
+        """A draw like `rsample`'s, and the log-weight of its component."""
+        index = draw_component(self.logits, EMPTY, generator)
+        return self.component(index).rsample(generator=generator), log_weight(self.logits, index)
+
+    def relaxed(self, temperature: float, generator: Generator | None = None) -> Float[Tensor, "*batch D"]:
+        """Between draws of the components, by the weights of a relaxed choice."""
+        weights = relaxed_choice(self.logits, temperature, generator)[..., None]
+        each = VonMisesFisher(self.loc, self.concentration).rsample(generator=generator)
+        return torch.nn.functional.normalize((weights * each).sum(-2), dim=-1)
 
     @property
     def mean(self) -> Float[Tensor, "*batch D"]:
