@@ -172,11 +172,13 @@ def test_scores_of_a_model_on_another_device(frames):
         torch.testing.assert_close(a["D"].state_error, b["D"].state_error, rtol=1e-3, atol=1e-3)
 
 
-def test_expected_log_magnitudes_are_those_of_the_distributions_in_order():
+@pytest.mark.parametrize("kind", ["mdn", "vmf"])
+def test_expected_log_magnitudes_are_those_of_the_distributions_in_order(kind):
     windows = Windows(ar_frames(6, 40), "test", SMALL.context, 1)
     index = windows.with_valid_target()
-    model = small_model("vmf", 4).float()
+    model = small_model(kind, 4).float()
     found = expected_log_magnitude(predictor(model, False), windows, index)
     with torch.no_grad():
         expected = model(windows.gather(index).context).expected_log_magnitude()
-    torch.testing.assert_close(found, expected.float())
+    torch.testing.assert_close(found, tuple(one.float() for one in expected))
+    assert (found[1] > 0).all() == (kind == "mdn")

@@ -60,10 +60,16 @@ def score(predict: Predictor, windows: Windows, index: Int[Tensor, " M"], ar1: P
 
 
 @torch.no_grad()
-def expected_log_magnitude(predict: Predictor, windows: Windows, index: Int[Tensor, " M"]) -> Float[Tensor, " M"]:
-    """E[log m] of one-step predictions; apart from `score`, because densities without a closed form draw for it."""
-    parts = [predict(segment).expected_log_magnitude().float() for segment in windows.batches(index, BATCH)]
-    return torch.cat(parts).cpu()
+def expected_log_magnitude(
+    predict: Predictor, windows: Windows, index: Int[Tensor, " M"]
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """E[log m] of one-step predictions and the variance of its error.
+
+    Apart from `score`, because densities without a closed form draw for it.
+    """
+    parts = [predict(segment).expected_log_magnitude() for segment in windows.batches(index, BATCH)]
+    expected, variance = (torch.cat(some).float().cpu() for some in zip(*parts, strict=True))
+    return expected, variance
 
 
 def _score(

@@ -122,9 +122,10 @@ class Polar(DeltaDistribution):
 
     def expected_log_magnitude(
         self, generator: Generator | None = None, n_samples: int = 32
-    ) -> Float[Tensor, "*batch"]:
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
         """E[log |delta|], exact; the arguments are not used."""
-        return self.magnitude.expected_log
+        expected = self.magnitude.expected_log
+        return expected, torch.zeros_like(expected)
 
 
 class PolarMixture(DeltaDistribution):
@@ -186,9 +187,10 @@ class PolarMixture(DeltaDistribution):
 
     def expected_log_magnitude(
         self, generator: Generator | None = None, n_samples: int = 32
-    ) -> Float[Tensor, "*batch"]:
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
         """E[log |delta|], exact; the arguments are not used."""
-        return self.magnitude.expected_log
+        expected = self.magnitude.expected_log
+        return expected, torch.zeros_like(expected)
 
 
 def _split(delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,8 +57,8 @@ class Rotated(DeltaDistribution):
 
     def expected_log_magnitude(
         self, generator: Generator | None = None, n_samples: int = 32
-    ) -> Float[Tensor, "*batch"]:
-        """E[log |delta|], which no rotation changes."""
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """E[log |delta|] and the variance of its error, which no rotation changes."""
         return self.base.expected_log_magnitude(generator, n_samples)
 
     def _turned(self, x: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:

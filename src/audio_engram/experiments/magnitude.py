@@ -1,13 +1,11 @@
 """Is the magnitude of the next increment truly unpredictable?"""
 
-from torch import Tensor
-
 from audio_engram.data.windows import Windows
 from audio_engram.decision import Criterion, Finding
 from audio_engram.experiments.known import analytic
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.measurements import Measurement
-from audio_engram.metrics import Scores, expected_log_magnitude, predictor, score
+from audio_engram.metrics import expected_log_magnitude, predictor, score
 from audio_engram.runs import Run
 from audio_engram.spoken import spoken
 
@@ -49,24 +47,19 @@ def _measure(run: Run, kind: str, lag: int, utterance: bool = False, data: str =
     ar1 = predictor(run.baseline("ar1", lag, data), False)
     scores = score(predict, windows, windows.with_valid_target(), ar1)
     centre = _training_mean(run.windows("train", lag, data))
-    b = run.bootstrap(scores.speaker)
-    metrics = {"magnitude_r2": expected_log_magnitude(predict, windows, windows.with_valid_target())}
+    b, total = run.bootstrap(scores.speaker), (scores.log_m - centre).square()
+    expected, variance = expected_log_magnitude(predict, windows, windows.with_valid_target())
+    # What draws err in E[log m] is no error of the model: a square holds their variance on top.
+    errors = {"magnitude_r2": (scores.log_m - expected).square() - variance}
     if kind != "magnitude":  # its mean is zero by construction
-        metrics["magnitude_r2_of_mean"] = scores.log_m_of_mean
+        errors["magnitude_r2_of_mean"] = (scores.log_m - scores.log_m_of_mean).square()
     what = {
         "experiment": "magnitude",
         "model": kind + ("_utterance" if utterance else ""),
         "lag": lag,
         "data": data,
     }
-    return [
-        run.measure(b.r2(*_squares(scores, predicted, centre)), metric=name, **what)
-        for name, predicted in metrics.items()
-    ]
-
-
-def _squares(scores: Scores, predicted: Tensor, centre: float) -> tuple[Tensor, Tensor]:
-    return (scores.log_m - predicted).square(), (scores.log_m - centre).square()
+    return [run.measure(b.r2(error, total), metric=name, **what) for name, error in errors.items()]
 
 
 def _training_mean(windows: Windows) -> float:

@@ -202,7 +202,7 @@ def _frames(one: DynamicsModel, two: TwoStage, segment: Segment) -> tuple[Tensor
         -law.log_prob(delta),
         -two.log_prob(segment).flatten(),
         torch.linalg.vector_norm(delta, dim=1).log(),
-        law.expected_log_magnitude(),
+        law.expected_log_magnitude()[0],  # exact: a polar law draws nothing for it
         two.magnitude(segment.context, ahead).expected_log.flatten(),
         segment.speaker.flatten(),
     )
