@@ -51,18 +51,23 @@ def _check(windows: Windows, config: TrainConfig) -> None:
         raise UsageError("train.adversary: judges rollouts: set train.unroll above 1")
     if config.step == "sample" and config.checkpoint_steps:
         raise UsageError("train.checkpoint_steps: would draw every sample twice, differently: use one or the other")
-    drawn = config.unroll > 1 and config.step == "sample"
-    if drawn and config.estimator == "reinforce" and (config.state_weight or config.adversary):
-        raise UsageError(
-            "train.estimator = reinforce: knows nothing of train.state_weight and train.adversary, which depend on the "
-            "components drawn as well: set both to 0, or use another estimator"
-        )
+    check_estimator(config)
     if config.unroll > 1 and windows.steps != config.unroll:
         raise UsageError(f"unroll {config.unroll}: the windows have {windows.steps} steps: cut them alike")
     if config.context_noise and config.clean_frames >= windows.context:
         raise UsageError(
             f"train.clean_frames = {config.clean_frames}: leaves no frame of {windows.context} for "
             "train.context_noise: use fewer"
+        )
+
+
+def check_estimator(config: TrainConfig) -> None:
+    """Raises: UsageError for an estimator that would leave a part of the gradient out."""
+    drawn = config.unroll > 1 and config.step == "sample"
+    if drawn and config.estimator == "reinforce" and (config.state_weight or config.adversary):
+        raise UsageError(
+            "train.estimator = reinforce: knows nothing of train.state_weight and train.adversary, which depend on the "
+            "components drawn as well: set both to 0, or use another estimator"
         )
 
 

@@ -36,9 +36,10 @@ def small_worlds():
         yield
 
 
-def run_of(folder, corpus="world:noise:24", **experiments):
+def run_of(folder, corpus="world:noise:24", train=None, **experiments):
     wanted = {"names": ["stability"], "regimes": ["mdn", "vmf"], "horizons": [1.0, 5.0, 10.0], "resamples": 1000}
     settings = SMALL | {"data": {"corpus": corpus, "test": 0.4}, "experiments": wanted | experiments}
+    settings["train"] = SMALL["train"] | (train or {})
     return Run(folder, make_config(settings), log=lambda line: None)
 
 
@@ -255,6 +256,10 @@ def test_bad_settings_are_one_line_before_anything_is_trained(tmp_path):
     run = run_of(tmp_path / "a", regimes=["mdn", "nosuch"])
     with pytest.raises(UsageError, match=r"experiments.regimes: nosuch: no such regime: use mdn, vmf"):
         check_lengths(run)
+    for names, where in ((["stability"], "regimes"), (["sampling"], "sampling_regimes")):
+        run = run_of(tmp_path / where, train={"state_weight": 0.5}, names=names, **{where: ["mdn-reinforce"]})
+        with pytest.raises(UsageError, match=r"^train.estimator = reinforce: knows nothing of train.state_weight"):
+            check_lengths(run)
     run = run_of(tmp_path / "b", stretch_seconds=1000.0)
     with pytest.raises(DataError, match=r"lower .*experiments.stretch_seconds"):
         check_lengths(run)

@@ -12,6 +12,7 @@ from audio_engram.experiments.sampling import unrolled_regimes
 from audio_engram.experiments.trajectories import stretch_frames
 from audio_engram.regimes import regime
 from audio_engram.runs import Run
+from audio_engram.train import check_estimator
 
 ROLLED = {"stability", "memory", "correction", "two_stage"}
 Need = tuple[str, int, tuple[str, ...]]
@@ -28,6 +29,7 @@ def check_lengths(run: Run, names: Collection[str] | None = None) -> None:
     asked = set(run.config.experiments.names if names is None else names)
     _check_moving(run)
     _check_rollouts(run, asked)
+    _check_estimators(run.config, asked)
     if "correction" in asked:
         check_correction(run)
     for setting, steps, splits in needs(run.config, asked):
@@ -47,6 +49,13 @@ def _check_moving(run: Run) -> None:
             raise DataError(
                 f"{split} split: no frame differs from the one before it (digital silence): use other speech or latents"
             )
+
+
+def _check_estimators(config: Config, names: set[str]) -> None:
+    tried = [regime(name) for name in config.experiments.regimes] if "stability" in names else []
+    tried += unrolled_regimes(config) if "sampling" in names else []
+    for one in tried:
+        check_estimator(config.train.model_copy(update=one.train))
 
 
 def _check_rollouts(run: Run, names: set[str]) -> None:
