@@ -21,10 +21,10 @@ def speech(n_speakers=6, seed=0):
 
 
 def brute_force(b, speaker, statistic):
-    """The statistic recomputed on frames that are really repeated, resample by resample."""
+    """The statistic recomputed on frames that are really repeated, resample by resample; of nothing there is none."""
     names = np.unique(speaker.numpy())
     found = []
-    for counts in b.counts.int().numpy():
+    for counts in b.counts[b.counts.sum(1) > 0].int().numpy():
         rows = [np.flatnonzero(speaker.numpy() == name) for name in names]
         rows = np.concatenate([r for r, c in zip(rows, counts, strict=True) for _ in range(c)])
         found.append(statistic(rows))
@@ -114,6 +114,37 @@ def test_the_same_seed_gives_the_same_draws_and_differences_pair(data):
     assert difference.numpy() == pytest.approx(np.full(301, 0.25))
 
 
+@pytest.mark.parametrize(("n_speakers", "seed"), [(8, 4), (3, 0)])
+def test_speakers_without_frames_are_drawn_but_not_counted(n_speakers, seed):
+    speaker, values = speech(n_speakers)
+    everyone = torch.arange(60)
+    b = SpeakerBootstrap(speaker, 2000, seed, everyone)
+    assert torch.equal(b.counts, SpeakerBootstrap(everyone, 2000, seed).counts[:, speaker.unique()])
+    assert 0 < int((b.counts.sum(1) == 0).sum()) < 200  # resamples that hold none
+    assert b.n_speakers == n_speakers
+    check(b.mean(values), lambda rows: values.numpy()[rows].mean(), b, speaker)
+    check(b.quantile(values, 0.5), lambda r: np.quantile(values.numpy()[r], 0.5, method="inverted_cdf"), b, speaker)
+
+
+def test_naming_all_that_are_drawn_changes_nothing_where_all_have_frames(data):
+    speaker, values, b = data
+    named = SpeakerBootstrap(speaker, 300, seed=2, among=speaker.flip(0))
+    for name, more in (("mean", ()), ("quantile", (0.3,)), ("trimmed_mean", ()), ("ratio", (values.exp(),))):
+        assert getattr(named, name)(values, *more) == getattr(b, name)(values, *more)
+
+
+def test_a_difference_of_samples_has_the_speakers_of_the_smaller():
+    everyone, few = torch.arange(60), torch.arange(7)
+    values = torch.tensor(np.random.default_rng(0).normal(size=60))
+    whole, part = SpeakerBootstrap(everyone, 4000), SpeakerBootstrap(few, 4000, among=everyone)
+    difference = whole.ratios(values, torch.ones(60)) - part.ratios(values[:7], torch.ones(7))
+    assert bool(difference.isnan().any())
+    found = whole.interval(difference, 60, part)
+    low, high = np.nanquantile(difference[1:], [_expanded_tail(7), 1 - _expanded_tail(7)])
+    assert (found.n_speakers, found.low, found.high) == (7, pytest.approx(low), pytest.approx(high))
+    assert found == part.interval(difference, 60, whole)
+
+
 def test_frames_of_a_speaker_are_not_independent():
     # The same speaker means with 4 or 400 frames each: the interval must not shrink with the frames.
     rng = np.random.default_rng(0)
@@ -159,6 +190,18 @@ def test_coverage(n_speakers):
     assert 0.90 <= covered / 400 <= 0.99
 
 
+def test_coverage_where_most_of_the_speakers_that_are_drawn_have_no_frames():
+    # 8 of 60. By 20,000 other corpora these intervals cover 95.8 %, so that the bounds fail once in 15,000 seeds. With
+    # the tails of 60 speakers they covered 91 %, and one in 13 was none, because a resample held nobody.
+    rng, covered = np.random.default_rng(1), 0
+    for corpus in range(1000):
+        speaker = np.repeat(np.arange(8), rng.integers(20, 40, 8))
+        values = torch.tensor(rng.normal(size=8)[speaker] + rng.normal(size=len(speaker)))
+        interval = SpeakerBootstrap(torch.tensor(speaker), 400, corpus, torch.arange(60)).mean(values)
+        covered += interval.low is not None and interval.low <= 0 <= interval.high
+    assert 0.93 <= covered / 1000 <= 0.98
+
+
 def test_few_speakers_are_wider():
     rng = np.random.default_rng(0)
     widths = []
@@ -180,6 +223,10 @@ def test_no_interval_from_one_speaker_or_where_a_resample_is_not_finite():
     assert (broken.low, broken.high) == (None, None)
     empty = SpeakerBootstrap(torch.tensor([0, 1]), 100).ratio(torch.ones(2), torch.tensor([1.0, 0.0]))
     assert (empty.low, empty.high) == (None, None)
+    undefined = SpeakerBootstrap(torch.tensor([0, 1]), 100).ratio(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]))
+    assert (undefined.value, undefined.low, undefined.high) == (1.0, None, None)
+    alone = SpeakerBootstrap(torch.zeros(5, dtype=torch.long), 100, among=torch.arange(9)).mean(torch.arange(5.0))
+    assert (alone.value, alone.low, alone.n_speakers) == (2.0, None, 1)
 
 
 def test_values_in_float32_are_summed_in_float64():

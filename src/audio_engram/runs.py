@@ -179,7 +179,10 @@ class Run(Models):
         return frozenset(frames.speakers[i] for i in frames.speaker[frames.in_split("test")].unique().tolist())
 
     def bootstrap(self, speaker: Int[Tensor, " M"], split: str = "test") -> SpeakerBootstrap:
-        """Resamples of the split's speakers: the same draws in every call, so that differences are paired."""
+        """Resamples of the split's speakers: the same draws in every call, so that differences are paired.
+
+        Only those among `speaker` are counted, since others have no frame in the figure.
+        """
         frames = self.frames()
         among = frames.speaker[frames.in_split(split)].unique()
         seed = seed_for(self.config.seed, "bootstrap")

@@ -1,6 +1,7 @@
 """Archetypes on worlds whose answer is known: planted and foretold, planted and not foretold, correlated noise."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from audio_engram.experiments import direction_clusters
 from audio_engram.experiments.archetypes import _Judged, _spokesman, archetypes
 from audio_engram.experiments.direction_clusters import DirectionClusters, Directions
 from audio_engram.listening import listen
-from audio_engram.measurements import Measurement, Measurements
+from audio_engram.measurements import Measurement, Measurements, measurement
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
+from audio_engram.statistics import SpeakerBootstrap
 
 COUNTS = [32, 64, 128]
 
@@ -148,6 +150,19 @@ def cell(k, tight=(0.8, 0.9), excess=(0.02, 0.04), told=(0.7, 0.8)):
 def test_one_k_speaks_for_all(others, found, speaks):
     gap = Measurement(experiment="archetypes", model="gap", metric="found_k", value=found)
     assert _spokesman(others, gap).real.k == speaks
+
+
+def test_differences_count_the_speakers_of_a_null_that_has_fewer():
+    real, *nulls = cells = [DirectionClusters.__new__(DirectionClusters) for _ in range(3)]
+    for cell, n, kind in zip(cells, (9, 7, 20), ("real", "gaussian", "random_pairs"), strict=True):
+        cell.k, cell.of, cell.run = 64, SimpleNamespace(kind=kind), SimpleNamespace(measure=measurement)
+        cell.held = {"test": SimpleNamespace(labels=torch.arange(n))}
+        cell.bootstrap = SpeakerBootstrap(torch.arange(n), 1000, among=torch.arange(60))
+        cell.tightness = cell.accuracy = cell.bootstrap.ratios(torch.rand(n), torch.ones(n))
+    one = _Judged(real, nulls)
+    assert [r.n_speakers for r in one.records] == [7, 9, 9]
+    assert one.beyond().n_speakers == 7
+    assert all(r.low is not None for r in (*one.records, one.beyond()))
 
 
 def test_planted_directions_that_contexts_do_not_tell_fail_by_their_accuracy(planted):

@@ -61,6 +61,16 @@ def test_a_mean_takes_the_steps_after_one_where_the_increment_has_a_density(run,
     assert found.low < found.value < found.high
 
 
+def test_a_mean_counts_no_speaker_without_a_step_in_it(run):
+    values = torch.randn(24, STEPS, generator=torch.Generator().manual_seed(0))
+    rolled = scores(run, "test", torch.ones(24, STEPS, dtype=torch.bool))
+    speakers = rolled.speaker[:, 0].unique()
+    rolled.valid[rolled.speaker[:, 0] == speakers[0]] = False
+    found = mean_after(run, rolled, values, 1)
+    assert found.n_speakers == len(speakers) - 1 == 7
+    assert found.low < found.value < found.high
+
+
 def test_free_running_goes_as_far_as_the_segments_and_sees_no_true_frame(run):
     same = SameFrames(run, "sampling")
     ar1, (windows, index) = run.baseline("ar1"), same.segments

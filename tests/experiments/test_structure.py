@@ -1,5 +1,7 @@
 """Variance ratios of context clusters against truths, nulls and scikit-free arithmetic."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,8 +14,9 @@ from audio_engram.errors import DataError
 from audio_engram.experiments.cluster_moments import cluster_means, explain
 from audio_engram.experiments.conditioning import Components, MeanPooled, Quartiles, conditionings
 from audio_engram.experiments.structure import _Cell, _Judged, structure
-from audio_engram.measurements import Measurements
+from audio_engram.measurements import Measurements, measurement
 from audio_engram.runs import Run
+from audio_engram.statistics import SpeakerBootstrap
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,6 +210,17 @@ def test_a_null_that_holds_few_frames_is_none_to_beat(short):
     judged = _Judged(real, nulls)
     assert judged.least is cells[short]
     assert judged.differences == []
+
+
+def test_a_difference_counts_the_speakers_of_a_null_that_has_fewer():
+    real, *nulls = cells = [_Cell.__new__(_Cell) for _ in range(3)]
+    for cell, n, data in zip(cells, (9, 7, 20), ("real", *CONTEXT_NULLS), strict=False):
+        cell.share, cell.name, cell.lag, cell.data = 0.9, "c", 1, data
+        cell.run = SimpleNamespace(measure=measurement)
+        cell.bootstrap = SpeakerBootstrap(torch.arange(n), 1000, among=torch.arange(60))
+        cell.ratios = cell.bootstrap.ratios(torch.rand(n), torch.ones(n))
+    found = _Judged(real, nulls).differences
+    assert [(one.n_speakers, one.low is None) for one in found] == [(7, False), (9, False)]
 
 
 def test_too_few_frames_anywhere_are_said_and_nothing_is_judged(tmp_path):

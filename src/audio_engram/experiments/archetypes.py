@@ -119,16 +119,21 @@ class _Judged:
         """Tightness beyond the tighter null, for the sample and every resample."""
         return self.real.tightness - torch.stack([null.tightness for null in self.nulls]).amax(0)
 
+    def beyond(self) -> Interval:
+        """`excess` with its interval."""
+        b, nulls = self.real.bootstrap, [null.bootstrap for null in self.nulls]
+        return b.interval(self.excess, len(self.real.held["test"].labels), *nulls)
+
     @cached_property
     def records(self) -> list[Measurement]:
         """The differences to the nulls, paired over speakers."""
         b, n = self.real.bootstrap, len(self.real.held["test"].labels)
-        found = [
-            self.real.record("tightness_excess", b.interval(self.real.tightness - null.tightness, n), data=null.of.kind)
-            for null in self.nulls
-        ]
+        found = []
+        for null in self.nulls:
+            tighter = b.interval(self.real.tightness - null.tightness, n, null.bootstrap)
+            found.append(self.real.record("tightness_excess", tighter, data=null.of.kind))
         pairs = self.nulls[NULLS.index("random_pairs")]
-        foretold = b.interval(self.real.accuracy - pairs.accuracy, n)
+        foretold = b.interval(self.real.accuracy - pairs.accuracy, n, pairs.bootstrap)
         return [*found, self.real.record("membership_excess", foretold, data="random_pairs")]
 
     @cached_property
@@ -155,7 +160,7 @@ def _found_k(judged: list[_Judged]) -> Measurement:
     None where no K is `TIGHTER_BY` tighter than both nulls with its whole interval. After the gap statistic of
     Tibshirani, Walther and Hastie (2001), with cosines for log dispersions.
     """
-    intervals = [one.real.bootstrap.interval(one.excess, len(one.real.held["test"].labels)) for one in judged]
+    intervals = [one.beyond() for one in judged]
     tighter = [(i, one.real.k) for i, one in zip(intervals, judged, strict=True) if _lowest(i) > TIGHTER_BY]
     lowest = _lowest(max((i for i, _ in tighter), key=lambda i: i.value, default=intervals[0]))
     k = next((float(k) for i, k in tighter if i.value >= lowest), float("nan"))

@@ -61,20 +61,20 @@ def excess_dynamics(run: Run, head: str) -> Measurement:
     One training stands on both sides, so that its luck does not count; where diagonal AR(1) tells all of the order
     both have the same law, whatever the density.
     """
-    real = cell(run, 1, "real")
+    real, null = cell(run, 1, "real"), cell(run, 1, AUTOREGRESSED)
     excess = []
-    for scored in (real, cell(run, 1, AUTOREGRESSED)):
+    for scored in (real, null):
         above = scored.above(head, real.best_trivial())
         excess.append(scored.bootstrap.ratios(above, torch.ones_like(above)))
-    interval = real.bootstrap.interval(excess[0] - excess[1], len(real.scores[head].nll))
+    interval = real.bootstrap.interval(excess[0] - excess[1], len(real.scores[head].nll), null.bootstrap)
     return run.measure(interval, experiment="predictability", model=head, lag=1, metric="excess_dynamics")
 
 
 def dynamics(run: Run, head: str) -> Measurement:
     """ΔNLL at lag 1 that only the order of the frames carries: the gain on real frames minus that on shuffled ones."""
     gained = dynamics_resampled(run, head)
-    real = cell(run, 1, "real")
-    interval = real.bootstrap.interval(gained, len(real.scores[head].nll))
+    real, null = cell(run, 1, "real"), cell(run, 1, "shuffled_within")
+    interval = real.bootstrap.interval(gained, len(real.scores[head].nll), null.bootstrap)
     return run.measure(interval, experiment="predictability", model=head, lag=1, metric="part_dynamics")
 
 
@@ -199,18 +199,18 @@ def _decompose(run: Run, head: str) -> list[Measurement]:
     `part_static`         gain on frames shuffled within - across utterances: who speaks, how loud
     `part_dynamics`       gain on real frames - on frames shuffled within: the order of the frames
     """
-    gains = {data: _above_state(run, head, data) for data in ("real", "shuffled_within", "shuffled_across")}
-    real = cell(run, 1, "real")
+    real, within, across = (cell(run, 1, data) for data in ("real", "shuffled_within", "shuffled_across"))
     b, ones = real.bootstrap, torch.ones_like(real.scores[head].nll)
     state, increment = (b.ratios(real.scores[name].nll, ones) for name in ("state", "increment"))
+    shape = _above_state(run, head, "shuffled_across")
+    static = _above_state(run, head, "shuffled_within") - shape
     parts = {
-        "part_mean_reversion": state - increment,
-        "part_shape": gains["shuffled_across"],
-        "part_static": gains["shuffled_within"] - gains["shuffled_across"],
-        "part_dynamics": gains["real"] - gains["shuffled_within"],
+        "part_mean_reversion": b.interval(state - increment, len(ones)),
+        "part_shape": b.interval(shape, len(ones), across.bootstrap),
+        "part_static": b.interval(static, len(ones), within.bootstrap, across.bootstrap),
     }
     what = {"experiment": "predictability", "model": head, "lag": 1}
-    return [run.measure(b.interval(v, len(ones)), metric=k, **what) for k, v in parts.items()]
+    return [*(run.measure(i, metric=name, **what) for name, i in parts.items()), dynamics(run, head)]
 
 
 def _analytic(run: Run) -> list[Measurement]:

@@ -1,7 +1,7 @@
 """Is the gap between prediction and rollout the codec's? The same speech in other codecs, rates and projections."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.stats import spearmanr
@@ -28,7 +28,7 @@ from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score, score_rollouts
 from audio_engram.runs import Run
 from audio_engram.spoken import spoken
-from audio_engram.statistics import Interval
+from audio_engram.statistics import SpeakerBootstrap
 
 COMPONENTS = (32, 64, 128)
 MEL_RATES = (12.5, 25.0, 50.0, 100.0)
@@ -122,13 +122,14 @@ def horizon(run: Run) -> int:
 
 @dataclass(frozen=True)
 class _Found:
-    """What one representation showed; `per_second` is the preferred head's dynamics of every resample."""
+    """What one representation showed; `per_second` is the preferred head's dynamics of every resample, `made_of` the
+    real frames and the shuffled ones that it is a difference of."""
 
     title: str
     head: str
     measurements: list[Measurement]
     per_second: Tensor
-    n_frames: int
+    made_of: tuple[SpeakerBootstrap, ...]
     speakers: frozenset[str]
     frame_rate: float
 
@@ -142,21 +143,25 @@ def _measure(run: Run) -> _Found:
         records += _predictability(run, head)
     records += _trivial(run) + _rollouts(run) + [_ceiling(run)]
     records = [r.model_copy(update={"experiment": "representation"}) for r in records]
-    head, scored = preferred(run), cell(run, 1, "real")
+    head = preferred(run)
     return _Found(
         run.codec.title,
         head,
         records,
         dynamics_resampled(run, head) * run.codec.frame_rate,
-        len(scored.scores[head].nll),
+        _made_of(run),
         run.held_out(),
         run.codec.frame_rate,
     )
 
 
+def _made_of(run: Run) -> tuple[SpeakerBootstrap, ...]:
+    return tuple(cell(run, 1, data).bootstrap for data in ("real", "shuffled_within"))
+
+
 def _predictability(run: Run, head: str) -> list[Measurement]:
     scored, rate = cell(run, 1, "real"), run.codec.frame_rate
-    scores, b = scored.scores[head], scored.bootstrap
+    scores, (b, null) = scored.scores[head], _made_of(run)
     above = scored.above(head, "increment")
     excess = scored.above(head, scored.best_trivial())
     log_scale = float(run.frames().scale.double().log().sum())
@@ -166,7 +171,7 @@ def _predictability(run: Run, head: str) -> list[Measurement]:
         "delta_nll_excess": b.mean(excess),
         "delta_nll_per_second": b.mean(above * rate),
         "delta_nll_excess_per_second": b.mean(excess * rate),
-        "dynamics_per_second": b.interval(gained * rate, len(above)),
+        "dynamics_per_second": b.interval(gained * rate, len(above), null),
         "nll_per_second": b.mean((scores.nll + log_scale) * rate),
         "direction_cosine": b.mean(scores.cosine),
         "innovation_cosine": b.mean(scores.innovation_cosine),
@@ -262,11 +267,11 @@ def _said(one: _Found) -> str:
 
 def _ratio(run: Run, one: _Found, own: _Found) -> Measurement:
     """Paired over speakers, which are the same in both as far as their audio is long enough for both."""
+    ratios, n_frames = one.per_second / own.per_second, len(one.made_of[0].index)
+    interval = one.made_of[0].interval(ratios, n_frames, *one.made_of[1:], *own.made_of)
     # Where the run's own dynamics may be nothing, a ratio to them has no interval.
-    if one.speakers == own.speakers and bool((own.per_second < 0).all()):
-        interval = cell(run, 1, "real").bootstrap.interval(one.per_second / own.per_second, one.n_frames)
-    else:
-        interval = Interval(float(one.per_second[0] / own.per_second[0]), None, None, one.n_frames, len(one.speakers))
+    if one.speakers != own.speakers or bool((own.per_second >= 0).any()):
+        interval = replace(interval, low=None, high=None)
     record = run.measure(interval, experiment="representation", model=one.head, metric="dynamics_ratio")
     return record.model_copy(update={"codec": one.title})
 

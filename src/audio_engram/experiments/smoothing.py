@@ -96,10 +96,11 @@ class _Variant:
 
     def gain_over(self, raw: "_Variant") -> Measurement:
         """The gain in cosine beyond what shuffled frames gain."""
-        (mine, b), (theirs, _) = (one.cosines["real"] for one in (self, raw))
-        (mine_null, _), (theirs_null, _) = (one.cosines["shuffled_within"] for one in (self, raw))
-        n = int(b.index.shape[0])
-        return self._record("cosine_gain", b.interval(mine - theirs - (mine_null - theirs_null), n), "vmf")
+        found = [one.cosines[data] for data in DATA for one in (self, raw)]
+        mine, theirs, mine_null, theirs_null = (cosines for cosines, _ in found)
+        b, *others = (bootstrap for _, bootstrap in found)
+        gained = b.interval(mine - theirs - (mine_null - theirs_null), len(b.index), *others)
+        return self._record("cosine_gain", gained, "vmf")
 
     def distortion_over(self, raw: "_Variant") -> Measurement | None:
         """Distance to the recording relative to that of the raw latents' sound."""

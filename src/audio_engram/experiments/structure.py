@@ -1,7 +1,6 @@
 """Do coarse clusters of contexts explain the next increment?"""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -86,9 +85,9 @@ class _Cell:
         """Whether its ratio speaks for the frames at large."""
         return self.share >= LEAST_KEPT
 
-    def interval(self, values: Tensor) -> Interval:
-        """The interval of a statistic, with the speakers that are heard in clusters that are kept."""
-        return _heard(self.bootstrap, self.bootstrap.interval(values, len(self.bootstrap.index)))
+    def interval(self, values: Tensor, *others: SpeakerBootstrap) -> Interval:
+        """The interval of a statistic; its speakers are those that are heard in clusters that are kept."""
+        return self.bootstrap.interval(values, len(self.bootstrap.index), *others)
 
     def _on_training(self, means: Means, kept: Int[Tensor, " M"]) -> Measurement:
         speakers = self.train.frames.speaker[self.train.target[kept]].unique()
@@ -97,11 +96,11 @@ class _Cell:
 
     def _more(self, found: Explained, means: Means) -> list[Measurement]:
         """What clusters tell of the density, and how many frames they hold."""
-        clusters = Interval(float(len(means.count)), None, None, len(found.within), 0)
+        clusters = Interval(float(len(means.count)), None, None, len(found.within), self.bootstrap.n_speakers)
         return [
-            self._record("entropy_reduction", _heard(self.bootstrap, self.bootstrap.mean(found.gained))),
+            self._record("entropy_reduction", self.bootstrap.mean(found.gained)),
             self.kept,
-            self._record("clusters_kept", _heard(self.bootstrap, clusters)),
+            self._record("clusters_kept", clusters),
         ]
 
     def _permuted(self, train: Tensor, test: Tensor, labels: Tensor, asked: Tensor) -> Explained:
@@ -144,18 +143,12 @@ class _Cell:
         return self.run.bootstrap(self.test.frames.speaker[found.place])
 
     def _ratio(self, found: Explained, metric: str = "variance_ratio", data: str = "") -> Measurement:
-        bootstrap = self._bootstrap(found)
-        interval = _heard(bootstrap, bootstrap.ratio(found.within, found.total))
+        interval = self._bootstrap(found).ratio(found.within, found.total)
         return self._record(metric, interval, data=data or self.data)
 
     def _record(self, metric: str, interval: Interval, **what: Any) -> Measurement:
         known = {"experiment": "structure", "model": self.name, "lag": self.lag, "data": self.data}
         return self.run.measure(interval, metric=metric, **(known | what))
-
-
-def _heard(bootstrap: SpeakerBootstrap, interval: Interval) -> Interval:
-    """The interval with the speakers whose frames are in it, who may be fewer than are drawn from."""
-    return replace(interval, n_speakers=len(bootstrap.index.unique()))
 
 
 def _louder_half(level: Float[Tensor, " N"], offsets: Int[Tensor, " U1"]) -> Bool[Tensor, " N"]:
@@ -174,11 +167,9 @@ class _Judged:
     @cached_property
     def differences(self) -> list[Measurement]:
         """The ratio less that of each null, paired over speakers; none where one of them holds too few frames."""
-        return [
-            self.real._record("variance_ratio_excess", self.real.interval(self.real.ratios - n.ratios), data=n.data)
-            for n in self.nulls
-            if self.least.enough
-        ]
+        nulls = self.nulls if self.least.enough else []
+        less = {null.data: self.real.interval(self.real.ratios - null.ratios, null.bootstrap) for null in nulls}
+        return [self.real._record("variance_ratio_excess", interval, data=data) for data, interval in less.items()]
 
     @property
     def conditions(self) -> list[tuple[Criterion, Measurement]]:
