@@ -1,12 +1,13 @@
 """Verdicts on intervals, and the path through the tree."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from audio_engram.advice import ANSWERED, SAYS
 from audio_engram.decide import ARRAYS, PRIORS, SYNTHETIC, decide
-from audio_engram.decision import Criterion, Decision, Finding
+from audio_engram.decision import Cause, Condition, Criterion, Decision, Finding
 from audio_engram.experiments import EXPERIMENTS
 from audio_engram.measurements import Measurement
 
@@ -139,12 +140,56 @@ def test_the_advice_follows_the_path(predictable, stable, advice):
     [
         ("frozen", "one of them stands still"),
         ("too few speakers", "6 are the least"),
-        ("no interval", "left the finite numbers"),
+        ("no interval", "What would decide has no interval"),
+        ("ratio to nothing", "a ratio to nothing has no interval"),
+        ("nothing beside", "No other representation"),
         ("straddles", "add speakers until"),
     ],
 )
 def test_the_advice_follows_what_left_the_stability_undecided(cause, advice):
     assert advice in decide([predictability("pass"), stability("undecided", cause)]).advice
+
+
+def of(metric, value, n_frames=9):
+    return measured(None, None).model_copy(update={"metric": metric, "value": value, "n_frames": n_frames})
+
+
+@pytest.mark.parametrize("where", ["measured", "conditions"])
+@pytest.mark.parametrize(
+    ("record", "left"),
+    [
+        (of("state_error_difference", None), True),
+        (of("distortion_ratio", None, n_frames=0), False),  # was not measured
+        (of("dynamics_ratio", 1.4), False),
+        (of("finite_share", 0.9), True),
+        (of("finite_share", 1.0), False),
+        (of("first_nonfinite_step", 3.0), True),
+        (of("first_nonfinite_step", 0.0), False),
+    ],
+)
+def test_what_left_the_finite_numbers_must_stand_in_a_record(where, record, left):
+    known = {"measured": of("dynamics_ratio", 1.4)}
+    known[where] = record if where == "measured" else (Condition(criterion=criterion(), measured=record),)
+    found = stability("undecided", "no interval").model_copy(update=known)
+    assert ("left the finite numbers" in decide([predictability("pass"), found]).advice) == left
+
+
+@pytest.mark.parametrize(
+    ("cause", "record", "said", "why"),
+    [
+        ("ratio to nothing", of("dynamics_ratio", 1.4), "compare what each representation tells", "may tell nothing"),
+        ("nothing beside", of("dynamics_ratio", None, 0), "name one", "at the run's frame rate was measured"),
+        ("no interval", of("dynamics_ratio", 1.4), "has no interval", "there is no interval"),  # from older runs
+    ],
+)
+def test_an_open_representation_is_advised_on_by_its_own_cause(cause, record, said, why):
+    found = finding("representation", "dynamics_ratio", "undecided", cause=cause)
+    decision = decide([predictability("fail"), found.model_copy(update={"measured": record})])
+    assert said in decision.advice
+    assert not [wrong for wrong in ("finite numbers", "speakers", "straddles") if wrong in decision.advice]
+    (prior,) = (p for p in decision.priors if "representation" in p.hypothesis)
+    assert prior.why.startswith("undecided: ")
+    assert prior.why.endswith(why)
 
 
 def test_a_predictability_of_too_few_speakers_is_advised_on_as_well():
@@ -209,13 +254,22 @@ def test_every_experiment_that_is_asked_for_by_itself_has_its_sentences():
 
 
 def test_no_advice_has_marks_of_code():
-    advices = [decide([predictability(p), stability("undecided", c)]).advice for p in VERDICTS for c in CAUSES]
+    advices = [decide([predictability(p), stability("undecided", c)]).advice for p in VERDICTS for c in get_args(Cause)]
     advices += [decide([f]).advice for f in (predictability("pass"), stability("pass"), representation("pass"))]
     assert all("`" not in advice and "below" not in advice for advice in advices)
 
 
 VERDICTS = ("pass", "fail", "undecided", "unattainable")
 CAUSES = ("frozen", "too few speakers", "too few frames", "no interval", "straddles")
+"""Those of files that were written before there were others."""
+
+
+def test_every_cause_is_written_and_read_again(tmp_path):
+    assert set(CAUSES) < set(get_args(Cause))
+    for cause in get_args(Cause):
+        decision = decide([stability("undecided", cause)])
+        decision.write(tmp_path / "decision.json")
+        assert Decision.read(tmp_path / "decision.json") == decision
 
 
 def test_advice_does_not_speak_of_intervals_that_were_not_measured():

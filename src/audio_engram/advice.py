@@ -1,7 +1,7 @@
 """What the findings say in a line, and what to do about it, in plain words."""
 
 from audio_engram import numbers
-from audio_engram.decision import ANSWERS, MIN_SPEAKERS, Answer, Finding
+from audio_engram.decision import ANSWERS, MIN_SPEAKERS, Answer, Cause, Finding
 from audio_engram.measurements import Measurement
 from audio_engram.spoken import spoken
 from audio_engram.tree import FIRST, SECOND, TREE, Step
@@ -114,6 +114,19 @@ DECIDED_BY = {
     "excess_share": "share of the best teacher-forced excess:",
 }
 """The metrics that decide on rollouts, in plain words."""
+CLOSES: dict[Cause, str] = {
+    "too few speakers": f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least.",
+    "ratio to nothing": "In the run's own representation the order of frames may tell nothing, and a ratio to nothing "
+    "has no interval: compare what each representation tells in nats a second.",
+    "nothing beside": "No other representation at the run's own frame rate was measured: name one "
+    "(experiments.representations).",
+}
+WHOLE = {"finite_share": 1.0, "first_nonfinite_step": 0.0}  # of rollouts that stay finite
+NOT_FINITE = (
+    "Some predictions or rollouts left the finite numbers and have no interval: train longer or at a lower learning "
+    "rate."
+)
+NO_INTERVAL = "What would decide has no interval, and nothing can be judged by it."
 
 
 def headline(findings: list[Finding]) -> str:
@@ -223,15 +236,20 @@ def _while_open(found: dict[str, Finding], findings: list[Finding]) -> list[str]
             "State error cannot compare the heads, because one of them stands still. Judge rollouts by whether they "
             f"are still speech: the report has them to listen to. {_drawn_states(findings)}"
         )
-    if "too few speakers" in causes:
-        said.append(f"Too few held-out speakers for a verdict: {MIN_SPEAKERS} are the least.")
-    if "no interval" in causes:
-        said.append(
-            "Some rollouts left the finite numbers and have no interval: train longer or at a lower learning rate."
-        )
+    said += [sentence for cause, sentence in CLOSES.items() if cause in causes]
+    without = [one for one in found.values() if one.cause == "no interval"]
+    if without:
+        said.append(NOT_FINITE if any(map(_not_finite, without)) else NO_INTERVAL)
     if found and not said:
         said.append("The interval straddles the threshold: add speakers until it does not.")
     return said
+
+
+def _not_finite(finding: Finding) -> bool:
+    """Whether a record of the finding shows that something left the finite numbers."""
+    records = [finding.measured, *(one.measured for one in finding.conditions)]
+    # What has no frames was not measured.
+    return any(WHOLE.get(m.metric, m.value) != m.value or (m.value is None and m.n_frames > 0) for m in records)
 
 
 def _drawn_states(findings: list[Finding]) -> str:

@@ -20,6 +20,8 @@ CAUSES: dict[Cause, str] = {
     "straddles": "the interval straddles the threshold",
     "no interval": "there is no interval",
     "frozen": "a head stands still",
+    "ratio to nothing": "the order of the run's own frames may tell nothing",
+    "nothing beside": "no other representation at the run's frame rate was measured",
 }
 
 

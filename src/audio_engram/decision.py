@@ -14,8 +14,10 @@ Verdict = Literal["pass", "fail", "undecided", "unattainable"]
 Answer = Literal["yes", "no", "open"]
 # In the order in which one of several speaks for all.
 ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "undecided": "open", "fail": "no", "unattainable": "no"}
-# Of an undecided verdict.
-Cause = Literal["", "too few speakers", "too few frames", "no interval", "straddles", "frozen"]
+# Of an undecided verdict. Those that no interval tells are given by experiments.
+Cause = Literal[
+    "", "too few speakers", "too few frames", "no interval", "straddles", "frozen", "ratio to nothing", "nothing beside"
+]
 MIN_SPEAKERS = 6  # with fewer, 95 % intervals of 3 to 5 speakers cover 75 to 90 %
 
 

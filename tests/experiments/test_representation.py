@@ -11,12 +11,13 @@ from audio_engram.config import CodecConfig, make_config
 from audio_engram.data.processes import World
 from audio_engram.decision import Decision
 from audio_engram.errors import DataError, UsageError
-from audio_engram.experiments.representation import horizon, representations
+from audio_engram.experiments.representation import _Found, _judge, _ratio, horizon, representations
 from audio_engram.experiments.smoothing import variants
-from audio_engram.measurements import Measurements
+from audio_engram.measurements import Measurement, Measurements
 from audio_engram.pipeline import climb
 from audio_engram.runs import Run
 from audio_engram.source import Source
+from audio_engram.statistics import SpeakerBootstrap
 
 SETTINGS = {
     "device": "cpu",
@@ -106,6 +107,40 @@ def test_a_ratio_to_nothing_has_no_interval_and_no_verdict(noise):
     _, decision, _ = noise
     finding = next(f for f in decision.findings if f.criterion.experiment == "representation")
     assert finding.verdict in ("undecided", "fail")
+
+
+def found(title="own", gain=-2.0, speakers=9, rate=12.5, held_out=("a", "b")):
+    """A representation in which the order of frames gains this much, the same whoever is drawn."""
+    what = {"experiment": "representation", "model": "vmf", "codec": title, "value": gain}
+    records = [Measurement(metric=metric, **what) for metric in ("dynamics_per_second", "advantage_kept")]
+    b = SpeakerBootstrap(torch.arange(speakers), 1000, among=torch.arange(60))
+    gains = b.ratios(torch.full((speakers,), gain), torch.ones(speakers))
+    return _Found(title, "vmf", records, gains, (b, b), frozenset(held_out), rate)
+
+
+def uncertain(one):
+    """The same, but of one resample it gains nothing."""
+    one.per_second[7] = 0.0
+    return one
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "verdict", "cause", "n_speakers"),
+    [
+        (found(), found("b", -5.0), "pass", "", 9),
+        (found(), found("b", -3.0, speakers=7), "fail", "", 7),
+        (found(speakers=6), found("b", -3.0), "fail", "", 6),
+        (found(speakers=5), found("b", -5.0), "undecided", "too few speakers", 5),
+        (uncertain(found()), found("b", -5.0), "undecided", "ratio to nothing", 9),
+        (uncertain(found(speakers=5)), found("b", -5.0), "undecided", "too few speakers", 5),
+        (found(), found("b", -5.0, held_out=("a", "c")), "undecided", "no interval", 9),
+        (found(), found("b", -5.0, rate=25.0), "undecided", "nothing beside", 0),
+    ],
+)
+def test_what_leaves_the_verdict_open_has_its_own_cause(own, other, verdict, cause, n_speakers, noise):
+    ratios = [_ratio(noise[0], one, own) for one in (own, other)]
+    finding = _judge([own, other], ratios[1:])
+    assert (finding.verdict, finding.cause, finding.measured.n_speakers) == (verdict, cause, n_speakers)
 
 
 def test_smoothing_noise_gains_nothing_beyond_the_shuffled_twin(noise):

@@ -10,7 +10,7 @@ from torch import Tensor
 from audio_engram.codecs.base import load_codec
 from audio_engram.codecs.derived import base_config, check_derived, with_rate
 from audio_engram.config import CodecConfig
-from audio_engram.decision import Criterion, Finding
+from audio_engram.decision import Cause, Criterion, Finding
 from audio_engram.errors import UsageError
 from audio_engram.experiments.injection import Gap
 from audio_engram.experiments.outcome import Outcome, looking_ahead, show
@@ -133,6 +133,11 @@ class _Found:
     speakers: frozenset[str]
     frame_rate: float
 
+    @property
+    def may_be_nothing(self) -> bool:
+        """Whether the order of its frames may tell nothing; no ratio to that has an interval."""
+        return bool((self.per_second >= 0).any())
+
     def one(self, metric: str) -> Measurement:
         return next(m for m in self.measurements if m.model == self.head and m.metric == metric)
 
@@ -240,10 +245,15 @@ def _judge(found: list[_Found], ratios: list[Measurement]) -> Finding:
         criterion=CRITERION,
         measured=measured,
         verdict=CRITERION.judge(measured),
-        cause=CRITERION.cause(measured),
+        cause=_cause(own, measured) if alike else "nothing beside",
         words=_words(found, measured) + _together(found),
         would_change="Another codec or tap among experiments.representations, stacked to the run's own frame rate.",
     )
+
+
+def _cause(own: _Found, measured: Measurement) -> Cause:
+    cause = CRITERION.cause(measured)
+    return "ratio to nothing" if cause == "no interval" and own.may_be_nothing else cause
 
 
 def _lower_end(ratio: Measurement) -> tuple[float, float]:
@@ -269,8 +279,7 @@ def _ratio(run: Run, one: _Found, own: _Found) -> Measurement:
     """Paired over speakers, which are the same in both as far as their audio is long enough for both."""
     ratios, n_frames = one.per_second / own.per_second, len(one.made_of[0].index)
     interval = one.made_of[0].interval(ratios, n_frames, *one.made_of[1:], *own.made_of)
-    # Where the run's own dynamics may be nothing, a ratio to them has no interval.
-    if one.speakers != own.speakers or bool((own.per_second >= 0).any()):
+    if one.speakers != own.speakers or own.may_be_nothing:
         interval = replace(interval, low=None, high=None)
     record = run.measure(interval, experiment="representation", model=one.head, metric="dynamics_ratio")
     return record.model_copy(update={"codec": one.title})
