@@ -120,6 +120,7 @@ CLOSES: dict[Cause, str] = {
     "has no interval: compare what each representation tells in nats a second.",
     "nothing beside": "No other representation at the run's own frame rate was measured: name one "
     "(experiments.representations).",
+    "none chosen": "Too few validation speakers have utterances long enough to choose a corrector by: add speakers.",
 }
 WHOLE = {"finite_share": 1.0, "first_nonfinite_step": 0.0}  # of rollouts that stay finite
 NOT_FINITE = (

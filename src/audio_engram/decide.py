@@ -22,6 +22,7 @@ CAUSES: dict[Cause, str] = {
     "frozen": "a head stands still",
     "ratio to nothing": "the order of the run's own frames may tell nothing",
     "nothing beside": "no other representation at the run's frame rate was measured",
+    "none chosen": "too few validation speakers to choose a corrector by",
 }
 
 

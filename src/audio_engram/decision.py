@@ -16,7 +16,15 @@ Answer = Literal["yes", "no", "open"]
 ANSWERS: dict[Verdict, Answer] = {"pass": "yes", "undecided": "open", "fail": "no", "unattainable": "no"}
 # Of an undecided verdict. Those that no interval tells are given by experiments.
 Cause = Literal[
-    "", "too few speakers", "too few frames", "no interval", "straddles", "frozen", "ratio to nothing", "nothing beside"
+    "",
+    "too few speakers",
+    "too few frames",
+    "no interval",
+    "straddles",
+    "frozen",
+    "ratio to nothing",
+    "nothing beside",
+    "none chosen",
 ]
 MIN_SPEAKERS = 6  # with fewer, 95 % intervals of 3 to 5 speakers cover 75 to 90 %
 

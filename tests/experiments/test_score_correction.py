@@ -9,6 +9,7 @@ import torch
 from audio_engram import numbers
 from audio_engram.config import make_config
 from audio_engram.data.processes import AR, World
+from audio_engram.decide import decide
 from audio_engram.distributions import DiagonalGaussian
 from audio_engram.errors import DataError, UsageError
 from audio_engram.experiments.correction import NONE, compare, correction
@@ -222,6 +223,7 @@ def test_too_few_validation_speakers_choose_no_corrector(tmp_path):
     assert finding.verdict == "undecided"
     assert finding.words.startswith("No corrector could be chosen: ")
     assert "prefer" not in finding.words
+    assert decide([finding]).priors[3].why == "undecided: too few validation speakers to choose a corrector by"
     records, finding = judged(run, model, right=correctors["right"])  # of one there is nothing to choose
     assert finding.words.startswith("right, the only corrector: after 8 s")
     assert finding.verdict == "pass"

@@ -236,7 +236,7 @@ def _judge(judged: _Compared, why: str, without: str) -> Finding:
             criterion=criterion,
             measured=measured,
             verdict="undecided",
-            cause="too few speakers",
+            cause="none chosen",
             words=f"No corrector could be chosen: of too few validation speakers distances have no value. Of "
             f"{judged.name}, the first, held-out speakers say {show(judged.times)} (distance to real stretches over "
             f"that without it; {CRITERION.bar}).",
