@@ -11,16 +11,25 @@ from audio_engram.experiments.decoded import Decoded, can_be_heard
 from audio_engram.experiments.outcome import Outcome
 from audio_engram.experiments.predictability import HEADS, cell
 from audio_engram.experiments.stability_verdict import Horizon, Judged, judge, recordings_diverge
-from audio_engram.experiments.stretches import figures, followed, horizons, judged_end, lived, stretches, survived
+from audio_engram.experiments.stretches import (
+    RecordOf,
+    figures,
+    followed,
+    horizons,
+    judged_end,
+    lived,
+    stretches,
+    survived,
+)
 from audio_engram.experiments.trajectories import Trajectories, find_trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
 from audio_engram.metrics import predictor, score
 from audio_engram.regimes import Regime, regime
 from audio_engram.runs import Run
-from audio_engram.statistics import Interval
 
 ANCHORS = ("teacher-forced", "shuffled frames", "Gaussian frames")  # that are played beside original and round trip
+NAME = "stability"
 TO_BEAT = "mdn-noise"  # the strongest published stabiliser
 FORCED = "teacher_forced"
 UNHEARD = (
@@ -43,7 +52,7 @@ def stability(run: Run) -> Outcome:
         batches = some.batches(run.drawing(one), max(horizons(some)), one.name)
         rolled = followed(some, batches, run.config.experiments.decoded)
         of = stretches(some, rolled)
-        found = [*figures(some, of, _Record(run, one.name)), *lived(some, rolled, _Record(run, one.name))]
+        found = [*figures(some, of, RecordOf(run, NAME, one.name)), *lived(some, rolled, RecordOf(run, NAME, one.name))]
         judged.append(Judged(one, [*found, *cost.measured(one.name)], at))
         outcome.measurements += judged[-1].measurements
         heard[one.name], traits[one.name] = rolled.beginning, of[at.end]
@@ -73,13 +82,13 @@ def _references(some: Trajectories, anchors: dict[str, Tensor]) -> list[Measurem
     run, found, ends = some.run, [], horizons(some)
     for name, latents in anchors.items():
         compared = some.manifold.compare(some.manifold.traits(latents), some.real_traits, some.bootstrap)
-        step, record, halved = some.real.shape[1], _Record(run, name), _Record(run, "real halves")
+        step, record, halved = some.real.shape[1], RecordOf(run, NAME, name), RecordOf(run, NAME, "real halves")
         found += [record(f"{metric}_ratio", one.ratio, step) for metric, one in compared.items()]
         if name == "teacher-forced":
             found += [halved(f"{metric}_ratio", one.halves, step) for metric, one in compared.items()]
     lengths = torch.tensor([len(z) for z in some.whole])
     padded = torch.nn.utils.rnn.pad_sequence(some.whole, batch_first=True)
-    return found + survived(some, some.manifold.range.diverge(padded, lengths), ends, _Record(run, "real"))
+    return found + survived(some, some.manifold.range.diverge(padded, lengths), ends, RecordOf(run, NAME, "real"))
 
 
 def _beside_controls(
@@ -91,24 +100,11 @@ def _beside_controls(
     for one in regimes:
         for other in dict.fromkeys((one.control, TO_BEAT)):
             if other in traits and other != one.name:
-                record = _Record(some.run, f"{one.name} - {other}")
+                record = RecordOf(some.run, NAME, f"{one.name} - {other}")
                 times = some.manifold.times_as_far(traits[one.name], traits[other], some.real_traits, some.bootstrap)
                 found += [record(f"{metric}_times", interval, judged_end(some)) for metric, interval in times.items()]
                 found.append(cost.difference(one.name, other))
     return found
-
-
-@dataclass(frozen=True)
-class _Record:
-    """Makes the records of one model, or of a difference."""
-
-    run: Run
-    model: str
-    mode: str = "sampled"
-
-    def __call__(self, metric: str, interval: Interval, step: int = 1) -> Measurement:
-        what = {"experiment": "stability", "model": self.model, "mode": self.mode}
-        return self.run.measure(interval, metric=metric, step=step, **what)
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class _Cost:
 
     def measured(self, name: str) -> list[Measurement]:
         """The excess, and its share of the best; where that is none, the nats by which the training is worse."""
-        bootstrap, record = cell(self.run, 1, "real").bootstrap, _Record(self.run, name, FORCED)
+        bootstrap, record = cell(self.run, 1, "real").bootstrap, RecordOf(self.run, NAME, name, FORCED)
         mine, best = self.above[name], self.above[self.best]
         excess = record("delta_nll_excess", bootstrap.mean(mine))
         if float(best.mean()) < 0:
@@ -141,7 +137,7 @@ class _Cost:
     def difference(self, name: str, other: str) -> Measurement:
         """Nats by which one training is worse than another."""
         interval = cell(self.run, 1, "real").bootstrap.mean(self.above[name] - self.above[other])
-        return _Record(self.run, f"{name} - {other}", FORCED)("delta_nll_difference", interval)
+        return RecordOf(self.run, NAME, f"{name} - {other}", FORCED)("delta_nll_difference", interval)
 
 
 def _above_trivial(run: Run, one: Regime) -> Float[Tensor, " M"]:

@@ -1,6 +1,7 @@
 """Sampled rollouts beside real speech: figures of a stretch before every horizon, survival, and where they broke."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
@@ -11,12 +12,27 @@ from audio_engram.experiments.followed import Batches, Followed, Wanted, follow
 from audio_engram.experiments.trajectories import Trajectories
 from audio_engram.manifold import Traits
 from audio_engram.measurements import Measurement
+from audio_engram.runs import Run
 from audio_engram.statistics import Interval, SpeakerBootstrap
 from audio_engram.survival import CAUSES, Divergence, survival
 
 JUDGED_AT = 20.0  # seconds
 Record = Callable[[str, Interval, int], Measurement]
 """Of a metric, its interval and the step."""
+
+
+@dataclass(frozen=True)
+class RecordOf:
+    """Makes the records of one model, or of a difference of two."""
+
+    run: Run
+    experiment: str
+    model: str
+    mode: str = "sampled"
+
+    def __call__(self, metric: str, interval: Interval, step: int = 1) -> Measurement:
+        what = {"experiment": self.experiment, "model": self.model, "mode": self.mode}
+        return self.run.measure(interval, metric=metric, step=step, **what)
 
 
 def horizons(some: Trajectories) -> list[int]:

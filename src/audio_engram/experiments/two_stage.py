@@ -1,7 +1,6 @@
 """Can magnitudes be filled in afterwards: directions first, then all magnitudes at once, against one model of both?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from audio_engram.dynamics.magnitudes import MagnitudeModel
 from audio_engram.dynamics.model import DynamicsModel, make_model
 from audio_engram.experiments.outcome import Outcome, show
 from audio_engram.experiments.stretches import (
+    RecordOf,
     figures,
     followed,
     horizons,
@@ -44,13 +44,14 @@ from audio_engram.train import fit
 from audio_engram.training_loop import Progress
 from audio_engram.two_stage import TwoStage, equal_sizes, fit_magnitudes, n_parameters
 
+NAME = "two_stage"
 ONE, TWO = "vmf", "two_stage"
 DIFFERENCE = f"{TWO} - {ONE}"
 TRUE_DIRECTIONS = "two_stage_true_directions"
 WINDOWS = 4  # at once, each step of which is one of a batch
 
 CRITERION = Criterion(
-    experiment="two_stage",
+    experiment=NAME,
     question="Can magnitudes be filled in afterwards?",
     metric="frechet_latents_times",
     relation="below",
@@ -76,13 +77,15 @@ def two_stage(run: Run) -> Outcome:
     }
     of = {name: stretches(some, one) for name, one in rolled.items()}
     for name in rolled:
-        record = _Record(run, name)
+        record = RecordOf(run, NAME, name)
         outcome.measurements += [*figures(some, of[name], record), *lived(some, rolled[name], record)]
     for name, n in ((ONE, n_parameters(one)), (TWO, two.n_parameters)):
         known = Interval(float(n), None, None, 0, 0)
-        outcome.measurements.append(_Record(run, name, "teacher_forced")("parameters", known))
+        outcome.measurements.append(RecordOf(run, NAME, name, "teacher_forced")("parameters", known))
     outcome.measurements += _compared(some, of)
-    outcome.measurements += figures(some, {some.real.shape[1]: _filled_in(some, two)}, _Record(run, TRUE_DIRECTIONS))
+    outcome.measurements += figures(
+        some, {some.real.shape[1]: _filled_in(some, two)}, RecordOf(run, NAME, TRUE_DIRECTIONS)
+    )
     outcome.measurements += _held_out(run, one, two)
     outcome.findings.append(_judge(some, outcome.measurements))
     return outcome
@@ -151,22 +154,9 @@ def _filled_in(some: Trajectories, two: TwoStage) -> Traits:
     return some.manifold.traits(drawn.cpu())
 
 
-@dataclass(frozen=True)
-class _Record:
-    """Makes the records of one model."""
-
-    run: Run
-    model: str
-    mode: str = "sampled"
-
-    def __call__(self, metric: str, interval: Interval, step: int = 1) -> Measurement:
-        what = {"experiment": CRITERION.experiment, "model": self.model, "mode": self.mode}
-        return self.run.measure(interval, metric=metric, step=step, **what)
-
-
 def _compared(some: Trajectories, of: dict[str, dict[int, Traits]]) -> list[Measurement]:
     """How many times as far from real stretches two stages are as one, on the same speakers."""
-    found, record = [], _Record(some.run, DIFFERENCE)
+    found, record = [], RecordOf(some.run, NAME, DIFFERENCE)
     for end, traits in of[TWO].items():
         times = some.manifold.times_as_far(traits, of[ONE][end], some.real_traits, some.bootstrap)
         found += [record(f"{name}_times", interval, end) for name, interval in times.items()]
@@ -185,9 +175,9 @@ def _held_out(run: Run, one: DynamicsModel, two: TwoStage) -> list[Measurement]:
     nll_one, nll_two, log_m, told_one, told_two, speaker = (torch.cat(some).cpu() for some in zip(*parts, strict=True))
     b = run.bootstrap(speaker)
     total = (log_m - float(two.magnitude.centre[0])).square()
-    found = [_Record(run, DIFFERENCE, "teacher_forced")("delta_nll_difference", b.mean(nll_two - nll_one))]
+    found = [RecordOf(run, NAME, DIFFERENCE, "teacher_forced")("delta_nll_difference", b.mean(nll_two - nll_one))]
     for name, told in ((ONE, told_one), (TWO, told_two)):
-        found.append(_Record(run, name, "teacher_forced")("magnitude_r2", b.r2((log_m - told).square(), total)))
+        found.append(RecordOf(run, NAME, name, "teacher_forced")("magnitude_r2", b.r2((log_m - told).square(), total)))
     return found
 
 
