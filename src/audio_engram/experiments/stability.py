@@ -103,7 +103,7 @@ def _beside_controls(
                 record = RecordOf(some.run, NAME, f"{one.name} - {other}")
                 times = some.manifold.times_as_far(traits[one.name], traits[other], some.real_traits, some.bootstrap)
                 found += [record(f"{metric}_times", interval, judged_end(some)) for metric, interval in times.items()]
-                found.append(cost.difference(one.name, other))
+                found += [] if other == cost.judged_by else [cost.difference(one.name, other)]
     return found
 
 
@@ -130,9 +130,14 @@ class _Cost:
         bootstrap, record = cell(self.run, 1, "real").bootstrap, RecordOf(self.run, NAME, name, FORCED)
         mine, best = self.above[name], self.above[self.best]
         excess = record("delta_nll_excess", bootstrap.mean(mine))
-        if float(best.mean()) < 0:
-            return [excess, record("excess_share", bootstrap.ratio(mine, best))]
-        return [excess, self.difference(name, self.best)]
+        if self.judged_by:
+            return [excess, self.difference(name, self.judged_by)]
+        return [excess, record("excess_share", bootstrap.ratio(mine, best))]
+
+    @property
+    def judged_by(self) -> str:
+        """The model whose nats all are held against where it has no excess; empty where it has."""
+        return self.best if float(self.above[self.best].mean()) >= 0 else ""
 
     def difference(self, name: str, other: str) -> Measurement:
         """Nats by which one training is worse than another."""
