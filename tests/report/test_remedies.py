@@ -124,6 +124,17 @@ def test_the_figure_has_the_judged_corrector_and_two_stages_beside_the_trainings
     assert "uncorrected" not in alt
 
 
+def test_two_stages_far_away_leave_the_axis_to_the_trainings():
+    far = [record("two_stage", "frechet_latents_ratio", value, step) for value, step in ((53.6, 62), (729.0, 250))]
+    near = record("Tweedie, σ 0.8", "frechet_latents_ratio", 1.9, 250).model_copy(update={"experiment": "correction"})
+    others = Measurements([near, *(r.model_copy(update={"experiment": "two_stage"}) for r in far)])
+    (figure,) = stability(measured(), "e0", others)
+    panel = figure.panels[1]
+    assert panel.note == "Beyond the axis: two stages 53.6 at 62, 729 at 250."
+    assert "Tweedie, σ 0.8: 1.90 at 250" in panel.alt
+    assert "hollow and" not in figure.caption
+
+
 def test_anchors_have_a_table_of_their_own():
     (table,) = anchors(measured(), 12.5)
     assert [row[0] for row in table.rows] == ["recordings", "true frames in random order", "standing still"]
@@ -242,6 +253,8 @@ def test_one_broken_rollout_does_not_flatten_all_others():
     assert 1.0 < low < 1.1
     assert 2.1 < high < 2.3
     assert _limits(found, Look("step", bands=((0.5, 4.0),))) == (0.5 / 1.05, 4.0 * 1.05)
+    # A tenth of a logarithmic axis is left below the lowest value, for the name of a guide.
+    assert _limits(found, Look("step", "log"))[0] == pytest.approx(1.1 / (2.1 / 1.1) ** 0.1)
     assert _limits(found, Look("step", guides=((0.4, "real"),)))[0] == pytest.approx(0.4 / 1.05)
 
 

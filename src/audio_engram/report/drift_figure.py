@@ -72,13 +72,20 @@ def _panel(records: Measurements, metric: str, name: str) -> list[Drawn]:
     beside, look = _beside(records.select(metric=metric)), LOOKS[metric]
     apart = {curve.label: _apart(records, curve) for curve in found}
     if not look.limits:
-        joined = [r for curve in found for r in curve.records if r not in apart[curve.label]]
+        joined = [r for curve in found for r in curve.records if r not in apart[curve.label] and _tried(r)]
         anchors = [r for curve in beside for r in curve.records]
         look = replace(look, limits=_limits([*joined, *anchors] or of_metric, look))
+    for curve in found:  # the axis is made for trainings
+        apart[curve.label] += [r for r in curve.records if not _tried(r) and not _inside(r, look.limits)]
     drawn = [piece for curve in found for piece in _pieces(curve, apart[curve.label], look.limits)]
     note = _beyond([(c.label, r) for c in found for r in apart[c.label]], look.limits)
     panel = replace(line_panel(title_of(metric), name, drawn, look, beside), note=note)
     return [(panel, [*found, *beside])]
+
+
+def _tried(record: Measurement) -> bool:
+    """Whether it is of a training, or of the recordings."""
+    return record.experiment == "stability"
 
 
 def _apart(records: Measurements, curve: Curve) -> list[Measurement]:
@@ -123,7 +130,7 @@ def _beside(records: Measurements) -> list[Curve]:
 def _looks(records: Measurements) -> dict[str, Style]:
     """A look for each remedy."""
     free = cycle(OTHERS)
-    tried = [*trainings(records), *(r.model for r in records if r.experiment != "stability")]
+    tried = [*trainings(records), *(r.model for r in records if not _tried(r))]
     return {name: MODELS[name] if name in MODELS else next(free) for name in dict.fromkeys(tried)}
 
 
@@ -134,4 +141,6 @@ def _limits(records: Sequence[Measurement], look: Look) -> Limits:
     if not values or min(values) <= 0:
         return None
     low, high = min([*values, *ends]), max([*values, *ends])
-    return max(low, min(values) / BEYOND) / 1.05, min(high, max(values) * BEYOND) * 1.05
+    low, high = max(low, min(values) / BEYOND), min(high, max(values) * BEYOND)
+    # Of a logarithmic axis a tenth, so that the name of the lowest guide has room below it.
+    return low / ((high / low) ** 0.1 if look.scale == "log" else 1.05), high * 1.05

@@ -205,6 +205,9 @@ def _guide(on: Axes, guide: tuple[float, str], points: Sequence[Point], sides: S
     )
 
 
+LABEL = 0.08  # of a panel's height
+
+
 def _most_room(on: Axes, value: float, drawn: Sequence[Point], sides: Sequence[int]) -> tuple[int, bool]:
     """Left (0) or right (1), above or below a guide: where the nearest curve is furthest."""
     on.get_ylim()  # Limits are worked out when asked for, and the transform does not ask.
@@ -213,6 +216,8 @@ def _most_room(on: Axes, value: float, drawn: Sequence[Point], sides: Sequence[i
     height = where.transform(on.transData.transform((1, value)))[1]
 
     def room(side: int, above: bool) -> float:
+        if not above and height < LABEL:
+            return 0.0  # it would lie among the ticks
         near = [y - height for x, y in points if abs(x - side) < 0.55]
         gaps = [gap if above else -gap for gap in near]
         return min([gap for gap in gaps if gap > -0.02], default=0.5 if (height < 0.9 or not above) else 0.1)
