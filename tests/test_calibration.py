@@ -294,3 +294,10 @@ def test_a_world_can_have_another_number_of_speakers():
     for spec in ("world:noise:0", "world:noise:x", "world:noise:-1", "world:noise:1:2"):
         with pytest.raises(UsageError, match="is no number of speakers: write world:noise:24"):
             world(spec)
+
+
+def test_correctors_can_be_chosen_wherever_they_are_asked():
+    rows = [row for row in PLAN if row.experiment == "correction"]
+    assert rows
+    # With fewer than four validation speakers a distance has no value, and every verdict is open.
+    assert all(row.size[0] * row.settings["data"]["validation"] >= 4 for row in rows)

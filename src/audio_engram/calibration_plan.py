@@ -22,7 +22,7 @@ OTHER_SIZES = {
 """`structure` has 256 clusters of contexts, which need 100 frames each, and more for what they leave of the variance of
 held-out speakers to be near that of training ones. The k-means of `archetypes` cost the most, but a speaker must have
 several of the planes. A memory learns 64 addresses on `chained`. Elsewhere 16 speakers leave 6 for the test, the fewest
-that a verdict rests on."""
+that a verdict rests on, and of `correction` 4 for validation, the fewest that choose a corrector."""
 LEAST_SEEDS, FEWER = 4, 16
 
 SETTINGS: dict[str, Any] = {
@@ -56,6 +56,7 @@ OTHER_SETTINGS: dict[str, dict[str, Any]] = {
         "experiments": _STRETCHES | {"memories": ["blend"], "trajectories": 2, "max_segments": 256, "steps": 2},
     },
     "correction": {
+        "data": {"validation": 0.25},
         "model": {"components": 1},
         "train": {"epochs": 1, "learning_rate": 1e-6},
         "score": {"width": 32, "epochs": 2},
