@@ -120,10 +120,10 @@ class _Cost:
     def of(cls, run: Run, regimes: Sequence[Regime]) -> "_Cost":
         scored = cell(run, 1, "real")
         # Whatever is tried beside, plain models of both heads are there to be held against.
-        plain = {head: scored.above(head, scored.best_trivial()) for head in HEADS}
-        tried = {one.name: _above_trivial(run, one) for one in regimes}
-        plain |= {one.name: tried[one.name] for one in regimes if not one.train}
-        return cls(run, plain | tried, min(plain, key=lambda name: float(plain[name].mean())))
+        above = {head: scored.above(head, scored.best_trivial()) for head in HEADS}
+        above |= {one.name: _above_trivial(run, one) for one in regimes if one.name not in above}
+        plain = {*HEADS, *(one.name for one in regimes if not one.train)}
+        return cls(run, above, min((n for n in above if n in plain), key=lambda name: float(above[name].mean())))
 
     def measured(self, name: str) -> list[Measurement]:
         """The excess, and its share of the best; where that is none, the nats by which the training is worse."""

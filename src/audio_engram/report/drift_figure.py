@@ -9,7 +9,7 @@ from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
 from audio_engram.report.figure import INTERVALS, Drawn, Figure, figure, title_of
 from audio_engram.report.lines import Look, line_panel
-from audio_engram.report.remedies import NONE, first_broken, trainings
+from audio_engram.report.remedies import NOTHING, first_broken, trainings
 from audio_engram.report.series import MODELS, Curve, Style, curves
 
 WANTED = 1.5  # times real; the report does not load the experiment that asks for it
@@ -45,7 +45,7 @@ BROKEN = (
 )
 
 
-def stability(records: Measurements, name: str, others: Measurements = NONE) -> list[Figure]:
+def stability(records: Measurements, name: str, others: Measurements = NOTHING) -> list[Figure]:
     """Survival, distances to real stretches and length of increments along the rollout, beside what is no rollout.
 
     `others` are rollouts that are no training's, which have lines beside them.

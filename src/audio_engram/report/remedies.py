@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from audio_engram import numbers
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.report import words
+from audio_engram.report.corrections import NONE as UNCORRECTED
 from audio_engram.report.tables import Table, shown
 
 JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
@@ -14,12 +15,10 @@ SOUND = ("speech_share", "dnsmos", "speaker_similarity")
 COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *SOUND, *DISTANCES)
 Cells = dict[tuple[str, str], Measurement]
 """Of a model and a metric."""
+NOTHING = Measurements([])
 
 
-NONE = Measurements([])
-
-
-def remedies(records: Measurements, frame_rate: float | None, others: Measurements = NONE) -> list[Table]:
+def remedies(records: Measurements, frame_rate: float | None, others: Measurements = NOTHING) -> list[Table]:
     """Every training where it is judged: what it costs in likelihood, and what it gains; the longest-lived first.
 
     `others` are remedies that are no training, which have rows beside them.
@@ -49,7 +48,7 @@ def remedies(records: Measurements, frame_rate: float | None, others: Measuremen
 
 def no_trainings(measured: Measurements, codec: str) -> Measurements:
     """Sampled rollouts that a corrector follows, and those of two stages."""
-    own = {"correction": "uncorrected", "two_stage": "vmf"}  # what either is held against has its row by itself
+    own = {"correction": UNCORRECTED, "two_stage": "vmf"}  # what either is held against has its row by itself
     return Measurements(
         r
         for r in measured.select(codec=codec, mode="sampled", split="test")
