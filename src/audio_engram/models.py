@@ -92,8 +92,10 @@ class Models(ABC):
             return self.trained(regime)
         control, seed = self.trained(REGIMES[regime.control]), seed_for(self.config.seed, "residuals")
         windows = self.windows("train", 1)
-        width = regime.bandwidth
-        return self.once(("drawing", regime.name, width), lambda: fit_drawn_residuals(control, windows, width, seed))
+        width, share = regime.bandwidth, regime.share
+        return self.once(
+            ("drawing", regime.name, width, share), lambda: fit_drawn_residuals(control, windows, width, seed, share)
+        )
 
     def trained(self, regime: Regime) -> DynamicsModel:
         """The model of a training regime, at lag 1."""

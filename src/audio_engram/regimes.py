@@ -12,7 +12,7 @@ class Regime:
     """A head, what it changes of the configuration's model, memory and training, and whose weights it starts from.
 
     Regimes of one `stream` see the same examples in the same order. With a `bandwidth` nothing is trained: the model
-    of `control` draws from stored residuals.
+    of `control` draws from stored residuals, this `share` of its increments.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Regime:
     memory: dict[str, Any] = field(default_factory=dict)
     stream: str = ""
     bandwidth: float = 0.0
+    share: float = 1.0
 
 
 NOISE = {"context_noise": 1.0}
@@ -33,6 +34,7 @@ TIED = {"covariance": "semi-tied"}
 COUPLED = {"concentration": "coupled", "magnitude_components": 2}
 MEAN = {"step": "mean", "unroll": 16}
 NARROW, WIDE = 0.5, 0.9
+MOST = 0.9  # costs at most log 10 nats
 SAMPLED = {"step": "sample", "unroll": 16}
 
 REGIMES = {
@@ -58,6 +60,11 @@ REGIMES = {
         Regime("mdn-residuals-wide", "MDN, draws near stored residuals", "mdn", "mdn", bandwidth=WIDE),
         Regime(
             *("mdn-tied-residuals", "MDN, semi-tied, draws of stored residuals", "mdn", "mdn-tied"), bandwidth=NARROW
+        ),
+        Regime(
+            *("mdn-tied-residuals-most", "MDN, semi-tied, most draws of stored residuals", "mdn", "mdn-tied"),
+            bandwidth=NARROW,
+            share=MOST,
         ),
         Regime("mdn-mean", "MDN, unrolled on means", "mdn", "mdn", train=MEAN, start="mdn"),
         Regime("mdn-sampled", "MDN, unrolled on samples", "mdn", "mdn-mean", train=SAMPLED, start="mdn"),

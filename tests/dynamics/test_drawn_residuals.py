@@ -1,5 +1,7 @@
 """Draws from stored residuals: what is stored, and what a model draws after it."""
 
+import math
+
 import pytest
 import torch
 
@@ -75,6 +77,20 @@ def test_rollouts_draw_from_it_and_follow_the_seed(windows):
     assert torch.equal(rolled(0), rolled(0))
     assert not torch.equal(rolled(0), rolled(1))
     assert bool(rolled(0).isfinite().all())
+
+
+def test_with_a_share_the_other_draws_and_nats_are_those_of_the_learned_density(windows):
+    one = model(windows)
+    whole, most = (fit_drawn_residuals(one, windows, 0.5, seed=0, share=share) for share in (1.0, 0.9))
+    (segment,) = windows.batches(windows.with_valid_target()[:200], 200)
+    delta = segment.delta[:, 0]
+    with torch.no_grad():
+        stored, learned = (law(segment.context).log_prob(delta) for law in (whole, one))
+        found = most(segment.context).log_prob(delta)
+    torch.testing.assert_close(found.exp(), 0.9 * stored.exp() + 0.1 * learned.exp())
+    assert float((learned - found).max()) <= math.log(10)
+    options = RolloutOptions("sample", generator=torch.Generator().manual_seed(0))
+    assert bool(rollout(most, segment.context, free_running(40), options=options).latents.isfinite().all())
 
 
 def test_a_density_without_a_known_spread_is_refused(windows):

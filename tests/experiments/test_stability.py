@@ -246,9 +246,10 @@ def test_a_regime_with_a_bandwidth_draws_after_the_model_of_its_control_and_trai
     control = run.trained(REGIMES[one.control])
     before = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
     drawing = run.drawing(one)
-    assert (drawing.model, drawing.bandwidth) == (control, one.bandwidth)
+    assert (drawing.model, drawing.bandwidth, drawing.share) == (control, one.bandwidth, one.share)
     assert run.drawing(one) is drawing
     assert run.drawing(replace(one, bandwidth=0.3)).bandwidth == 0.3
+    assert run.drawing(replace(one, share=0.3)).share == 0.3
     assert run.drawing(REGIMES[one.control]) is control
     assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == before
 

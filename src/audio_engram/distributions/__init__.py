@@ -7,6 +7,7 @@ from audio_engram.distributions.bessel import (
     log_normalizer,
     mean_resultant_length,
 )
+from audio_engram.distributions.either import Either
 from audio_engram.distributions.magnitude import LogNormal, LogNormalMixture, Magnitude
 from audio_engram.distributions.mixture import DiagonalGaussian, DiagonalGaussianMixture
 from audio_engram.distributions.polar import CoupledConcentration, Polar, PolarMixture
@@ -19,6 +20,7 @@ __all__ = [
     "DeltaDistribution",
     "DiagonalGaussian",
     "DiagonalGaussianMixture",
+    "Either",
     "LogNormal",
     "LogNormalMixture",
     "Magnitude",

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audio_engram.data.windows import Segment, Windows
-from audio_engram.distributions import DeltaDistribution, Residuals, SmoothedBootstrap
+from audio_engram.distributions import DeltaDistribution, Either, Residuals, SmoothedBootstrap
 from audio_engram.dynamics.anchor import drawn
 from audio_engram.dynamics.model import DynamicsModel
 from audio_engram.dynamics.residual_memory import left_over
@@ -19,12 +19,13 @@ class DrawnResiduals(nn.Module):
     """`forward(context)` has the model's mean and spread, and the shape of stored residuals.
 
     A density that is learned has the shape of its family, a mixture of Gaussians here, whatever else one frame of
-    latents is like; residuals have the true one. They are kept over the spread that the model foretold.
+    latents is like; residuals have the true one. They are kept over the spread that the model foretold. With a `share`
+    below 1 the other draws come from the density that was learned.
     """
 
-    def __init__(self, model: DynamicsModel, residuals: Residuals, bandwidth: float) -> None:
+    def __init__(self, model: DynamicsModel, residuals: Residuals, bandwidth: float, share: float = 1.0) -> None:
         super().__init__()
-        self.model, self.residuals, self.bandwidth = model, residuals, bandwidth
+        self.model, self.residuals, self.bandwidth, self.share = model, residuals, bandwidth, share
 
     @property
     def n_features(self) -> int:
@@ -36,11 +37,14 @@ class DrawnResiduals(nn.Module):
     ) -> DeltaDistribution:
         """The distribution of `delta`."""
         law = self.model(context, utterance)
-        return SmoothedBootstrap(law.mean, law.spread, self.residuals.to(context), self.bandwidth)
+        stored = SmoothedBootstrap(law.mean, law.spread, self.residuals.to(context), self.bandwidth)
+        return Either(stored, law, self.share) if self.share < 1 else stored
 
 
 @torch.no_grad()
-def fit_drawn_residuals(model: DynamicsModel, windows: Windows, bandwidth: float, seed: int) -> DrawnResiduals:
+def fit_drawn_residuals(
+    model: DynamicsModel, windows: Windows, bandwidth: float, seed: int, share: float = 1.0
+) -> DrawnResiduals:
     """Store what the model leaves over on training windows (lag `windows.steps`), at most `STORED`, drawn at random.
 
     Raises:
@@ -51,7 +55,7 @@ def fit_drawn_residuals(model: DynamicsModel, windows: Windows, bandwidth: float
     index = windows.with_valid_target()
     some = index[drawn(len(index), STORED, seed)]
     rows = torch.cat([_residual(model, segment) for segment in windows.batches(some, CHUNK)])
-    return DrawnResiduals(model, Residuals.of(rows), bandwidth).eval()
+    return DrawnResiduals(model, Residuals.of(rows), bandwidth, share).eval()
 
 
 def _residual(model: DynamicsModel, segment: Segment) -> Float[Tensor, "B D"]:
