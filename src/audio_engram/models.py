@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from audio_engram.clustering import SphericalKMeans
 from audio_engram.config import Config, ModelConfig, TrainConfig
@@ -18,7 +18,7 @@ from audio_engram.data.windows import Windows
 from audio_engram.device import find_device
 from audio_engram.dynamics.anchor import MOST, drawn
 from audio_engram.dynamics.baselines import Baseline, BaselineName
-from audio_engram.dynamics.drawn_residuals import fit_drawn_residuals
+from audio_engram.dynamics.drawn_residuals import DrawnResiduals, fit_drawn_residuals
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.memory import matched_width
 from audio_engram.dynamics.model import DynamicsModel, make_model
@@ -86,7 +86,7 @@ class Models(ABC):
 
         return self.once(("model", kind, unroll), make)
 
-    def drawing(self, regime: Regime) -> nn.Module:
+    def drawing(self, regime: Regime) -> DynamicsModel | DrawnResiduals:
         """The model of a regime as rollouts draw from it: by its own density, or from stored residuals."""
         if not regime.bandwidth:
             return self.trained(regime)
@@ -102,14 +102,14 @@ class Models(ABC):
         regime = self.training_of(regime)
 
         def make() -> DynamicsModel:
-            model = self._new_model(regime.head, 1, "real", False, self._changed(regime))
+            model = self._new_model(regime.head, 1, "real", regime.utterance, self._changed(regime))
             train = self.config.train.model_copy(update=regime.train)
             if regime.start:
                 model.load_state_dict(self.trained(REGIMES[regime.start]).state_dict())
                 train = self._unrolled(train, train.unroll)
             return self._fit(f"regime-{regime.name}", model, (train.unroll, "real"), train, regime.stream)
 
-        if not (regime.model or regime.train or regime.memory):
+        if not (regime.model or regime.train or regime.memory or regime.utterance):
             return self.model(regime.head)
         return self.once(("regime", regime.name), make)
 

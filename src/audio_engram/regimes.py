@@ -12,7 +12,8 @@ class Regime:
     """A head, what it changes of the configuration's model, memory and training, and whose weights it starts from.
 
     Regimes of one `stream` see the same examples in the same order. With a `bandwidth` nothing is trained: the model
-    of `control` draws from stored residuals, this `share` of its increments.
+    of `control` draws from stored residuals, this `share` of its increments. A model may read the `utterance`: what
+    the rest of the recording is like.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Regime:
     stream: str = ""
     bandwidth: float = 0.0
     share: float = 1.0
+    utterance: bool = False
 
 
 NOISE = {"context_noise": 1.0}
@@ -55,6 +57,13 @@ REGIMES = {
             *("transformer-tied-noise", "Transformer, semi-tied MDN, noise", "mdn", "mdn-tied-noise"),
             TIED | {"backbone": "transformer"},
             NOISE,
+        ),
+        Regime("mdn-tied-utterance", "MDN, semi-tied, utterance features", "mdn", "mdn-tied", TIED, utterance=True),
+        Regime(
+            *("transformer-tied-utterance", "Transformer, semi-tied MDN, utterance features"),
+            *("mdn", "mdn-tied-utterance"),
+            TIED | {"backbone": "transformer"},
+            utterance=True,
         ),
         Regime("mdn-residuals", "MDN, draws of stored residuals", "mdn", "mdn", bandwidth=NARROW),
         Regime("mdn-residuals-wide", "MDN, draws near stored residuals", "mdn", "mdn", bandwidth=WIDE),

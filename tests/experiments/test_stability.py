@@ -229,14 +229,75 @@ def test_every_regime_trains_what_it_says(name, tmp_path_factory):
     for key, value in one.model.items():
         assert getattr(model.config, key) == value
     assert isinstance(model.head, SemiTiedHead) == ("tied" in name)
+    assert model.n_features == (run.frames().dim + 1 if one.utterance else 0)
     if one.start:
         start = run.trained(regime(one.start))
         assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
     if one.control:
         control = REGIMES[one.control]
-        changed = {**one.model, **one.train}.items() ^ {**control.model, **control.train}.items()
+        utterance = [{"utterance": one.utterance}, {"utterance": control.utterance}]
+        changed = {**one.model, **one.train, **utterance[0]}.items() ^ {
+            **control.model,
+            **control.train,
+            **utterance[1],
+        }.items()
         # One thing is changed, though it may take two settings to say so.
         assert 1 <= len({key for key, _ in changed}) <= 2
+
+
+def test_utterance_features_know_everything_but_the_stretch_that_is_judged(noise):
+    frames, context, stretch = noise.run.frames(), noise.context.shape[1], noise.real.shape[1]
+    for z, found in zip(noise.whole, noise.features, strict=True):
+        rest = torch.cat([z[:context], z[context + stretch :]])
+        torch.testing.assert_close(found[:-1], rest.double().mean(0).float())
+    # Other latents in the stretch, and nothing else of the features changes.
+    run = copy(noise.run)
+    spoilt = frames.z.clone()
+    for name in noise.utterances:
+        start = int(frames.offsets[frames.utterances.index(name)]) + context
+        spoilt[start : start + stretch] += 100 + torch.arange(stretch)[:, None]
+    run.frames = lambda data="real": replace(frames, z=spoilt)
+    run.once = lambda key, make: make()
+    again = find_trajectories(run)
+    assert not torch.equal(again.real, noise.real)
+    torch.testing.assert_close(again.features, noise.features)
+
+
+def test_a_rollout_is_told_of_its_own_utterance(noise, monkeypatch):
+    monkeypatch.setattr("audio_engram.experiments.trajectories.BATCH", 5)
+    model = noise.run.trained(regime("mdn-tied-utterance"))
+    told = []
+
+    def forward(context, utterance=None):
+        told.append((context[:, -1], utterance))
+        return DiagonalGaussian(torch.zeros_like(context[:, -1]), torch.full_like(context[:, -1], 1e-9))
+
+    monkeypatch.setattr(model, "forward", forward)
+    noise.sampled(model, 3, "test")
+    assert len(told) == 3 * -(-len(noise.context) // 5)
+    torch.testing.assert_close(torch.cat([features for _, features in told[::3]]), noise.features)
+    torch.testing.assert_close(torch.cat([last for last, _ in told[::3]]), noise.context[:, -1])
+
+
+def test_only_a_rollout_that_is_told_of_its_utterance_keeps_what_is_its_own(tmp_path):
+    """Utterances that differ in the mean of one dimension and are noise beside, which four frames tell half of."""
+    regimes = ["mdn-tied", "mdn-tied-utterance"]
+    run = run_of(tmp_path, train={"epochs": 15, "learning_rate": 5e-3}, regimes=regimes, horizons=[5.0, 20.0])
+    frames = run.frames()
+    own = torch.randn(len(frames.utterances), generator=torch.Generator().manual_seed(0))
+    moved = replace(frames, z=frames.z.clone())
+    moved.z[:, 0] += own[frames.utterance]
+    run.frames = lambda data="real": moved
+    records = Measurements(stability(run).measurements)
+    assert records.one(metric="delta_nll_difference", model="mdn-tied-utterance - mdn-tied").high < 0
+    some = find_trajectories(run)
+    of_it = torch.stack([z[:, 0].mean() for z in some.whole])
+    kept = {}
+    for name in regimes:
+        last = some.sampled(run.trained(regime(name)), 250, name)[:, -62:, 0].mean(1)
+        kept[name] = float(torch.corrcoef(torch.stack([last, of_it]))[0, 1])
+    assert kept["mdn-tied-utterance"] > 0.8
+    assert abs(kept["mdn-tied"]) < 0.6  # of 20 utterances: 0 on average, beyond 0.6 in one seed of 200
 
 
 @pytest.mark.parametrize("name", [name for name, one in REGIMES.items() if one.bandwidth])

@@ -81,10 +81,16 @@ def check_correction(run: Run) -> None:
     """Refuse before anything is trained what the experiment correction cannot do.
 
     Raises:
-        UsageError: for a noise level that denoisers are not trained at, or a training regime that does not exist.
+        UsageError: for a noise level that denoisers are not trained at, or a training regime that does not exist or
+            reads more than its context.
         DataError: if validation or test speakers have too few long utterances.
     """
-    regime(run.config.experiments.correction.regime, "experiments.correction.regime")
+    name = run.config.experiments.correction.regime
+    if regime(name, "experiments.correction.regime").utterance:
+        raise UsageError(
+            f"experiments.correction.regime: {name}: reads the utterance, which correctors know nothing of: use a "
+            "regime without utterance features"
+        )
     check_levels(run.config)
     for split in ("validation", "test"):
         find_trajectories(run, split)

@@ -148,5 +148,6 @@ class _Cost:
 def _above_trivial(run: Run, one: Regime) -> Float[Tensor, " M"]:
     scored, windows = cell(run, 1, "real"), run.windows("test", 1)
     ar1 = predictor(run.baseline("ar1"), reads_utterance=False)
-    mine = score(predictor(run.drawing(one), reads_utterance=False), windows, windows.with_valid_target(), ar1)
+    model = run.drawing(one)
+    mine = score(predictor(model, bool(model.n_features)), windows, windows.with_valid_target(), ar1)
     return mine.nll - scored.scores[scored.best_trivial()].nll

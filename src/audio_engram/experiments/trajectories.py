@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,8 @@ from torch import Tensor
 from audio_engram import numbers
 from audio_engram.controls import gaussian_frames, shuffled_frames, slow_but_correct, stationary
 from audio_engram.data.frames import Frames
+from audio_engram.dynamics.drawn_residuals import DrawnResiduals
+from audio_engram.dynamics.model import DynamicsModel
 from audio_engram.errors import DataError
 from audio_engram.forcing import free_running, teacher_forcing
 from audio_engram.manifold import Manifold, ManifoldOptions, Traits
@@ -27,8 +29,8 @@ PIECE = 2**25  # numbers that a piece of a batch of rollouts has at most
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Contexts of held-out utterances, the stretch of true frames after each, the frames of the whole utterance and its
-    name."""
+    """Contexts of held-out utterances, the stretch of true frames after each, the frames of the whole utterance, its
+    name, and what the utterance is like without the stretch (`Segment.utterance`)."""
 
     run: Run
     context: Float[Tensor, "B W D"]
@@ -36,6 +38,7 @@ class Trajectories:
     whole: list[Tensor]
     speaker: Int[Tensor, " B"]
     utterances: list[str]
+    features: Float[Tensor, "B F"]
 
     @cached_property
     def bootstrap(self) -> SpeakerBootstrap:
@@ -90,8 +93,9 @@ class Trajectories:
         """
         generator = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, name))
         options = RolloutOptions("sample", corrector, generator)
-        for context in self.context.split(BATCH):
-            yield _pieces(model, context.to(self.run.device), steps, options)
+        for context, features in zip(self.context.split(BATCH), self.features.split(BATCH), strict=True):
+            told = _told(model, features.to(self.run.device))
+            yield _pieces(told, context.to(self.run.device), steps, options)
 
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
@@ -114,6 +118,13 @@ class Trajectories:
             "half magnitude": slow_but_correct(start, self.real, 0.5),
             "standing still": stationary(start, self.real),
         }
+
+
+def _told(model: Forward, features: Float[Tensor, "B F"]) -> Forward:
+    """The model, told what the utterance of each row is like if it reads that."""
+    if isinstance(model, DynamicsModel | DrawnResiduals) and model.n_features:
+        return partial(model.forward, utterance=features)
+    return model
 
 
 def _pieces(
@@ -151,7 +162,15 @@ def find_trajectories(run: Run, split: str = "test") -> Trajectories:
         [z for _, z, _ in chosen],
         torch.tensor([speaker for speaker, _, _ in chosen]),
         [name for _, _, name in chosen],
+        _features(run, split, stretch, [name for _, _, name in chosen]),
     )
+
+
+def _features(run: Run, split: str, stretch: int, names: list[str]) -> Float[Tensor, "B F"]:
+    """What these utterances are like without the stretch after their first frames."""
+    windows, frames = run.windows(split, stretch), run.frames()
+    first = dict(zip(frames.utterances, frames.offsets.tolist(), strict=False))
+    return windows.gather(torch.searchsorted(windows.starts, torch.tensor([first[name] for name in names]))).utterance
 
 
 def stretch_frames(run: Run) -> int:
