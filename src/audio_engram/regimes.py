@@ -1,6 +1,6 @@
 """The trainings that are tried against drift: each changes one thing of its control, or goes on from it otherwise."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,6 @@ QUIET = {"context_noise": 0.3}
 TIED = {"covariance": "semi-tied"}
 COUPLED = {"concentration": "coupled", "magnitude_components": 2}
 MEAN = {"step": "mean", "unroll": 16}
-NARROW, WIDE = 0.5, 0.9
-MOST = 0.9  # costs at most log 10 nats
 SAMPLED = {"step": "sample", "unroll": 16}
 
 REGIMES = {
@@ -60,20 +58,15 @@ REGIMES = {
         ),
         Regime("mdn-tied-utterance", "MDN, semi-tied, utterance features", "mdn", "mdn-tied", TIED, utterance=True),
         Regime(
+            *("gru-tied-utterance", "GRU, semi-tied MDN, utterance features", "mdn", "mdn-tied-utterance"),
+            TIED | {"backbone": "gru"},
+            utterance=True,
+        ),
+        Regime(
             *("transformer-tied-utterance", "Transformer, semi-tied MDN, utterance features"),
             *("mdn", "mdn-tied-utterance"),
             TIED | {"backbone": "transformer"},
             utterance=True,
-        ),
-        Regime("mdn-residuals", "MDN, draws of stored residuals", "mdn", "mdn", bandwidth=NARROW),
-        Regime("mdn-residuals-wide", "MDN, draws near stored residuals", "mdn", "mdn", bandwidth=WIDE),
-        Regime(
-            *("mdn-tied-residuals", "MDN, semi-tied, draws of stored residuals", "mdn", "mdn-tied"), bandwidth=NARROW
-        ),
-        Regime(
-            *("mdn-tied-residuals-most", "MDN, semi-tied, most draws of stored residuals", "mdn", "mdn-tied"),
-            bandwidth=NARROW,
-            share=MOST,
         ),
         Regime("mdn-mean", "MDN, unrolled on means", "mdn", "mdn", train=MEAN, start="mdn"),
         Regime("mdn-sampled", "MDN, unrolled on samples", "mdn", "mdn-mean", train=SAMPLED, start="mdn"),
@@ -95,6 +88,27 @@ REGIMES = {
         Regime("vmf-mean", "vMF × log-normal, unrolled on means", "vmf", "vmf", train=MEAN, start="vmf"),
         Regime("vmf-sampled", "vMF × log-normal, unrolled on samples", "vmf", "vmf-mean", train=SAMPLED, start="vmf"),
     )
+}
+
+RESIDUALS: dict[str, tuple[str, float, float]] = {
+    "residuals": ("draws of stored residuals", 0.5, 1.0),
+    "residuals-wide": ("draws near stored residuals", 0.9, 1.0),
+    "residuals-most": ("most draws of stored residuals", 0.5, 0.9),  # costs at most log 10 nats
+}
+
+
+def drawn_regime(control: Regime, way: str) -> Regime:
+    """The same training, that advances by draws of what it left over."""
+    words, bandwidth, share = RESIDUALS[way]
+    name, words = f"{control.name}-{way}", f"{control.words}, {words}"
+    return replace(control, name=name, words=words, control=control.name, bandwidth=bandwidth, share=share)
+
+
+DRAWN = {
+    one.name: one
+    for control in REGIMES.values()
+    if control.head == "mdn"
+    for one in map(partial(drawn_regime, control), RESIDUALS)
 }
 
 ROLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -131,7 +145,10 @@ MEMORIES = {one.name: one for role in ROLES for one in map(partial(memory_regime
 
 def regime(name: str, setting: str = "experiments.regimes") -> Regime:
     """Raises: UsageError for one that does not exist, with the setting that names it."""
-    if name not in REGIMES and name not in MEMORIES:
-        known = f"{', '.join(REGIMES)}, or memory-{'|'.join(ROLES)}, followed by -{'|'.join(PLACEBOS)} for a placebo"
-        raise UsageError(f"{setting}: {name}: no such regime: use {known}")
-    return MEMORIES[name] if name in MEMORIES else REGIMES[name]
+    known = REGIMES | DRAWN | MEMORIES
+    if name not in known:
+        raise UsageError(
+            f"{setting}: {name}: no such regime: use {', '.join(REGIMES)}; an MDN of these, followed by "
+            f"-{'|'.join(RESIDUALS)}; or memory-{'|'.join(ROLES)}, followed by -{'|'.join(PLACEBOS)} for a placebo"
+        )
+    return known[name]

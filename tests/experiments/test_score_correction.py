@@ -346,8 +346,9 @@ def test_bad_settings_are_one_line_before_anything_is_trained(tmp_path):
         check_correction(run_of(tmp_path / "a", levels=[0.1, 2.0]))
     with pytest.raises(UsageError, match=r"^experiments\.correction\.regime: mdm: no such regime: use mdn, "):
         check_correction(run_of(tmp_path / "b", regime="mdm"))
-    with pytest.raises(UsageError, match="mdn-tied-utterance: reads the utterance, which correctors know nothing of"):
-        check_correction(run_of(tmp_path / "told", regime="mdn-tied-utterance"))
+    for name in ("mdn-tied-utterance", "mdn-tied-utterance-residuals"):
+        with pytest.raises(UsageError, match=f"{name}: reads the utterance, which correctors know nothing of"):
+            check_correction(run_of(tmp_path / name, regime=name))
     with pytest.raises(DataError, match=r"^validation split: no two speakers have"):
         check_correction(run_of(tmp_path / "c", "world:ar:3"))
     assert not list(tmp_path.glob("*/checkpoints"))
