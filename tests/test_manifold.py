@@ -52,6 +52,17 @@ def shrinkage():
     return MEANS[SPEAKER][:, None] + 0.5 * (same() - MEANS[SPEAKER][:, None])
 
 
+def forgetting():
+    """Everyone the same voice, and as much movement about it as all voices have."""
+    spread = (1 + MEANS[SPEAKER].var(0) / (same() - MEANS[SPEAKER][:, None]).var((0, 1))).sqrt()
+    return MEANS.mean(0) + spread * (same() - MEANS[SPEAKER][:, None])
+
+
+def wandering():
+    """Every rollout somewhere else, beside where its speaker is."""
+    return same() + 2 * torch.randn(len(SPEAKER), 1, 6, generator=torch.Generator().manual_seed(4))
+
+
 def explosion():
     return same() * 1.4 ** torch.arange(100)[:, None]
 
@@ -82,6 +93,8 @@ SEEN = {
     "freeze": {"frozen": 1, "magnitude_p05": -1, "frechet_increments": 1, "mmd_increments": 1},
     "loop": {"repetition": 1},
     "shrinkage": {"magnitude_p50": -1, "variance_p50": -1, "frechet_latents": 1, "frechet_increments": 1},
+    "forgetting": {"variance_between": -1, "variance_p50": 0},
+    "wandering": {"variance_between": 1, "magnitude_p50": 0, "frechet_increments": 0},
     "explosion": {"magnitude_p95": 1, "variance_p50": 1, "frechet_latents": 1, "copying_p50": 1, "mmd_latents": 1},
     "copying": {"copying_p05": -1},
 }
@@ -132,7 +145,7 @@ def test_nothing_finite_at_all(fill, manifold, real, bootstrap):
 
 
 def test_the_same_distribution_is_1(manifold, real, bootstrap):
-    """20 figures of 5 fresh sets: with 95 % intervals 5 of 100 are expected to miss 1.
+    """21 figures of 5 fresh sets: with 95 % intervals 5 of 100 are expected to miss 1.
 
     Figures of one set are not independent (three quantiles of one quantity), so up to 18 are let pass: a set whose
     figures all went together would have to miss twice.

@@ -18,6 +18,8 @@ from audio_engram.trajectory_figures import (
     magnitudes,
     quantile_figure,
     share_figure,
+    shared_means,
+    total_variance,
     variance_quantile,
 )
 from audio_engram.window_space import WindowSpace
@@ -146,6 +148,18 @@ def test_a_loop_comes_back_to_no_distance():
 
 
 # Figures of frames
+
+
+def test_means_are_of_the_windows_that_both_sets_have():
+    one, other = normal(3, 5, 2), normal(3, 5, 2, seed=1)
+    one[0, 1], other[0, 3, 0], one[2] = torch.nan, torch.inf, torch.inf
+    found = shared_means(one, other)
+    for means, some in zip(found, (one, other), strict=True):
+        assert means.shape == (3, 1, 2)
+        torch.testing.assert_close(means[0, 0], some[0, [0, 2, 4]].mean(0))
+        torch.testing.assert_close(means[1, 0], some[1].mean(0))
+        assert means[2].isnan().all()
+    torch.testing.assert_close(total_variance(torch.cov(one[1].T)[None])[0], one[1].var(0).sum())
 
 
 def test_effective_rank_of_known_spectra():

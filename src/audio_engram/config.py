@@ -122,7 +122,7 @@ class ExperimentConfig(Section):
         0.25, ge=0, lt=1, description="share of the smallest increments whose directions are left out"
     )
     regimes: Names = Field(
-        ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise", "mdn-tied-residuals"),
+        ("mdn", "vmf", "mdn-tied", "mdn-noise", "mdn-tied-noise", "mdn-tied-residuals", "mdn-tied-utterance"),
         min_length=1,
         description="trainings against drift, see docs/training.md",
     )

@@ -24,6 +24,8 @@ from audio_engram.trajectory_figures import (
     magnitudes,
     quantile_figure,
     share_figure,
+    shared_means,
+    total_variance,
     variance_quantile,
 )
 from audio_engram.window_space import WindowSpace
@@ -137,7 +139,9 @@ class Manifold:
             windows = finite_pairs(generated.points[name], real.points[name], halves.group)
             found[f"frechet_{name}"] = frechet_figure(windows, halves)
             found[f"mmd_{name}"] = mmd_figure(windows, halves, self._bandwidth[name])
-        return found | covariance(generated.latents)
+        middles = shared_means(generated.points["latents"], real.points["latents"])
+        between = CovarianceFigures(middles[1], {"variance_between": total_variance}, halves)
+        return found | covariance(generated.latents) | between(middles[0])
 
     def _beside(self, real: Float[Tensor, "B S D"], bootstrap: SpeakerBootstrap) -> tuple[Halves, CovarianceFigures]:
         """What distances to these real frames have in common; that of the last ones is kept."""

@@ -94,6 +94,20 @@ def variance_quantile(covariance: Float[Tensor, "R D D"], q: float) -> Float[Ten
     return covariance.diagonal(dim1=1, dim2=2).quantile(q, dim=1)
 
 
+def shared_means(
+    generated: Float[Tensor, "B M k"], real: Float[Tensor, "B M k"]
+) -> tuple[Float[Tensor, "B 1 k"], Float[Tensor, "B 1 k"]]:
+    """The mean of each trajectory's windows that are finite in both sets; NaN where none is."""
+    whole = (generated.isfinite() & real.isfinite()).all(2, keepdim=True)
+    n = whole.sum(1, keepdim=True)
+    return (generated.where(whole, 0.0).sum(1, keepdim=True) / n, real.where(whole, 0.0).sum(1, keepdim=True) / n)
+
+
+def total_variance(covariance: Float[Tensor, "R D D"]) -> Float[Tensor, " R"]:
+    """The sum over dimensions of the variance."""
+    return covariance.diagonal(dim1=1, dim2=2).sum(1)
+
+
 def effective_rank(covariance: Float[Tensor, "R D D"]) -> Float[Tensor, " R"]:
     """exp of the entropy of the eigenvalues' shares (Roy & Vetterli 2007); NaN where a covariance is not finite."""
     found = torch.full((len(covariance),), torch.nan, dtype=torch.float64)

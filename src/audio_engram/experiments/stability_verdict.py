@@ -114,7 +114,8 @@ def judge(at: Horizon, judged: Sequence[Judged], measured: Sequence[Measurement]
         conditions=tuple(Condition(criterion=asked, measured=m) for asked, m in best.conditions),
         caution=" ".join(filter(None, cautions)),
         more=_more(at, best, measured),
-        would_change="Another training regime (experiments.regimes), a longer context or more speech.",
+        would_change="Another training regime (experiments.regimes: utterance features, a transformer over a longer "
+        "model.context), or more speech.",
     )
 
 

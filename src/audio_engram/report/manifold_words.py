@@ -22,6 +22,9 @@ MANIFOLD = {
     "variance_p95_ratio": Metric(
         "variance, most 5 % of dimensions", "times real", f"That of the 95 % quantile {_RATIO}"
     ),
+    "variance_between_ratio": Metric(
+        "variance between rollouts", "times real", f"That of the means of stretches, {_RATIO}"
+    ),
     "effective_rank_ratio": Metric("effective rank", "times real", f"Directions of movement that count, {_RATIO}"),
     "magnitude_p05_ratio": Metric("magnitude, 5 % quantile", "times real", f"Length of the shortest steps {_RATIO}"),
     "magnitude_p50_ratio": Metric("magnitude, median", "times real", f"Median length of a step {_RATIO}"),

@@ -9,7 +9,10 @@ from audio_engram.report.corrections import NONE as UNCORRECTED
 from audio_engram.report.tables import Table, shown
 
 JUDGED_AT = 20.0  # seconds; the report does not load the experiment that judges
-DISTANCES = ("frechet_latents_ratio", "frechet_increments_ratio", "magnitude_p50_ratio", "cycle_error_ratio")
+DISTANCES = (
+    *("frechet_latents_ratio", "frechet_increments_ratio", "variance_between_ratio", "magnitude_p50_ratio"),
+    "cycle_error_ratio",
+)
 TRUE_DIRECTIONS = "two_stage_true_directions"  # no rollout
 SOUND = ("speech_share", "dnsmos", "speaker_similarity")
 COLUMNS = ("delta_nll_excess", "excess_share", "survival", "finite_share", *SOUND, *DISTANCES)
@@ -28,8 +31,8 @@ def remedies(records: Measurements, frame_rate: float | None, others: Measuremen
     ordered = sorted(named, key=lambda model: _merit(cells, model))
     caption = (
         "Trainings by the survival of their rollouts, then by their teacher-forced excess, which is that of "
-        "Predictability at lag 1: MDN and vMF × log-normal are the same models there. Distances, magnitude and cycle "
-        "error are times real."
+        "Predictability at lag 1: MDN and vMF × log-normal are the same models there. Distances, variance, magnitude "
+        "and cycle error are times real."
     )
     if len(others):
         caption += " Correctors and two stages follow the same utterances; a corrector leaves likelihood as it is."
