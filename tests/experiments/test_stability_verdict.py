@@ -84,6 +84,16 @@ def test_the_best_of_several_that_passes_may_be_the_luckiest():
     assert judge(AT, [other, judged("mdn", (2, 1.9, 2.1), (1, 1, 1.1))], []).caution == ""
 
 
+def test_a_likelihood_that_few_of_the_draws_keep_is_told_as_that():
+    name = "mdn-tied-utterance-residuals-most"
+    told = judge(AT, [judged(name, (1.2, 1.1, 1.3), (1, 1, 1.1))], []).caution
+    assert told == (
+        "90% of its draws are stored residuals: whatever these are like, the others hold the likelihood to within 2.3 "
+        "nats."
+    )
+    assert judge(AT, [judged("mdn-residuals", (1.2, 1.1, 1.3), (1, 1, 1.1))], []).caution == ""
+
+
 def test_what_it_must_beat_stands_beside():
     times = [of_metric(f"mdn-tied - {other}", "frechet_latents_times", 0.5, 0.4, 0.6) for other in ("mdn", "mdn-noise")]
     others = [of_metric("mdn-tied-noise - mdn-tied", "frechet_latents_times", 0.9, 0.8, 1.0)]

@@ -1,7 +1,10 @@
 """The table and figures of trainings against drift."""
 
+import re
+
 import pytest
 from fake_run import decision, folder_of, measurements
+from jinja2 import Environment, PackageLoader
 
 from audio_engram.measurements import Measurement, Measurements
 from audio_engram.regimes import REGIMES
@@ -10,6 +13,7 @@ from audio_engram.report.lines import Look
 from audio_engram.report.panels import color
 from audio_engram.report.remedies import anchors, no_trainings, remedies
 from audio_engram.report.sections import TABLES, sections, tables_to_read
+from audio_engram.report.series import MODELS
 from audio_engram.report.tables import all_records, rests_on
 from audio_engram.report.words import experiment
 
@@ -241,6 +245,16 @@ def test_every_training_there_is_has_a_look_of_its_own():
     assert len(looks) == len(set(looks.values())) == len(REGIMES)
     assert all(color(style.role) for style in looks.values())
     assert looks["mdn"].marker == "o"  # as everywhere on the page
+
+
+def test_every_marker_in_a_figure_has_its_shape_in_the_legend():
+    found = Measurements([record(name, "delta_nll_excess", -1.0) for name in REGIMES])
+    styles = [*_looks(found).values(), *BESIDE.values(), *MODELS.values()]
+    macro = Environment(loader=PackageLoader("audio_engram.report", "templates")).get_template("parts.html").module
+    drawn = {one.marker: re.findall(r"<(?:path|circle|rect)[^>]*>", macro.swatch(one)) for one in styles if one.marker}
+    assert len(drawn) > 8
+    assert all(drawn.values())
+    assert len({shapes[-1].partition(" class")[0] for shapes in drawn.values()}) == len(drawn)
 
 
 def test_one_broken_rollout_does_not_flatten_all_others():

@@ -1,5 +1,6 @@
 """Which training keeps sampled rollouts like speech: conditions, the one that is judged, and what is said of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,7 @@ def judge(at: Horizon, judged: Sequence[Judged], measured: Sequence[Measurement]
     criterion, decided = decisive(best.conditions)
     cautions = (
         _luckiest(judged, criterion.judge(decided)),
+        _bought(best.regime),
         _voiced(measured, best.regime.name),
         _in_random_order(measured),
     )
@@ -164,6 +166,16 @@ def _luckiest(judged: Sequence[Judged], verdict: str) -> str:
     return (
         f"It is the best of {len(judged)} trainings on the speakers that judge it: were none better than the bar, one "
         f"could pass by luck in up to {min(1.0, 0.025 * len(judged)):.0%} of runs."
+    )
+
+
+def _bought(regime: Regime) -> str:
+    """What a likelihood is worth where most draws have nothing to do with it."""
+    if regime.share == 1.0:
+        return ""
+    return (
+        f"{regime.share:.0%} of its draws are stored residuals: whatever these are like, the others hold the likelihood "
+        f"to within {-math.log(1 - regime.share):.3g} nats."
     )
 
 
