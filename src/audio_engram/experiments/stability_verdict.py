@@ -174,8 +174,8 @@ def _bought(regime: Regime) -> str:
     if regime.share == 1.0:
         return ""
     return (
-        f"{regime.share:.0%} of its draws are stored residuals: whatever these are like, the others hold the likelihood "
-        f"to within {-math.log(1 - regime.share):.3g} nats."
+        f"{regime.share:.0%} of its draws are stored residuals: whatever these are like, the others hold the "
+        f"likelihood to within {-math.log(1 - regime.share):.3g} nats."
     )
 
 
