@@ -142,13 +142,14 @@ def memory_regime(role: str, placebo: str = "none") -> Regime:
 
 MEMORIES = {one.name: one for role in ROLES for one in map(partial(memory_regime, role), ("none", *placebos(role)))}
 
+KNOWN = REGIMES | DRAWN | MEMORIES
+
 
 def regime(name: str, setting: str = "experiments.regimes") -> Regime:
     """Raises: UsageError for one that does not exist, with the setting that names it."""
-    known = REGIMES | DRAWN | MEMORIES
-    if name not in known:
+    if name not in KNOWN:
         raise UsageError(
             f"{setting}: {name}: no such regime: use {', '.join(REGIMES)}; an MDN of these, followed by "
             f"-{'|'.join(RESIDUALS)}; or memory-{'|'.join(ROLES)}, followed by -{'|'.join(PLACEBOS)} for a placebo"
         )
-    return known[name]
+    return KNOWN[name]

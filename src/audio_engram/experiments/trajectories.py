@@ -30,7 +30,7 @@ PIECE = 2**25  # numbers that a piece of a batch of rollouts has at most
 @dataclass(frozen=True)
 class Trajectories:
     """Contexts of held-out utterances, the stretch of true frames after each, the frames of the whole utterance, its
-    name, and what the utterance is like without the stretch (`Segment.utterance`)."""
+    name, the split, and the place of the first frame in the flat array."""
 
     run: Run
     context: Float[Tensor, "B W D"]
@@ -38,7 +38,14 @@ class Trajectories:
     whole: list[Tensor]
     speaker: Int[Tensor, " B"]
     utterances: list[str]
-    features: Float[Tensor, "B F"]
+    split: str
+    starts: Int[Tensor, " B"]
+
+    @cached_property
+    def features(self) -> Float[Tensor, "B F"]:
+        """What each utterance is like without the stretch (`Segment.utterance`)."""
+        windows = self.run.windows(self.split, self.real.shape[1])
+        return windows.gather(torch.searchsorted(windows.starts, self.starts)).utterance
 
     @cached_property
     def bootstrap(self) -> SpeakerBootstrap:
@@ -93,9 +100,14 @@ class Trajectories:
         """
         generator = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, name))
         options = RolloutOptions("sample", corrector, generator)
-        for context, features in zip(self.context.split(BATCH), self.features.split(BATCH), strict=True):
-            told = _told(model, features.to(self.run.device))
-            yield _pieces(told, context.to(self.run.device), steps, options)
+        for rows in torch.arange(len(self.context)).split(BATCH):
+            yield _pieces(self._told(model, rows), self.context[rows].to(self.run.device), steps, options)
+
+    def _told(self, model: Forward, rows: Int[Tensor, " M"]) -> Forward:
+        """The model, told what the utterance of each of these rows is like if it reads that."""
+        if isinstance(model, DynamicsModel | DrawnResiduals) and model.n_features:
+            return partial(model.forward, utterance=self.features[rows].to(self.run.device))
+        return model
 
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
@@ -118,13 +130,6 @@ class Trajectories:
             "half magnitude": slow_but_correct(start, self.real, 0.5),
             "standing still": stationary(start, self.real),
         }
-
-
-def _told(model: Forward, features: Float[Tensor, "B F"]) -> Forward:
-    """The model, told what the utterance of each row is like if it reads that."""
-    if isinstance(model, DynamicsModel | DrawnResiduals) and model.n_features:
-        return partial(model.forward, utterance=features)
-    return model
 
 
 def _pieces(
@@ -155,22 +160,17 @@ def find_trajectories(run: Run, split: str = "test") -> Trajectories:
             "experiments.stretch_seconds): use longer audio or more speakers, or lower it"
         )
     cut = [z[: context + stretch] for _, z, _ in chosen]
+    places = [place for _, _, place in chosen]
     return Trajectories(
         run,
         torch.stack([z[:context] for z in cut]),
         torch.stack([z[context:] for z in cut]),
         [z for _, z, _ in chosen],
         torch.tensor([speaker for speaker, _, _ in chosen]),
-        [name for _, _, name in chosen],
-        _features(run, split, stretch, [name for _, _, name in chosen]),
+        [frames.utterances[place] for place in places],
+        split,
+        frames.offsets[places],
     )
-
-
-def _features(run: Run, split: str, stretch: int, names: list[str]) -> Float[Tensor, "B F"]:
-    """What these utterances are like without the stretch after their first frames."""
-    windows, frames = run.windows(split, stretch), run.frames()
-    first = dict(zip(frames.utterances, frames.offsets.tolist(), strict=False))
-    return windows.gather(torch.searchsorted(windows.starts, torch.tensor([first[name] for name in names]))).utterance
 
 
 def stretch_frames(run: Run) -> int:
@@ -180,20 +180,20 @@ def stretch_frames(run: Run) -> int:
     return max(least, round(run.config.experiments.stretch_seconds * rate))
 
 
-def _longest(frames: Frames, split: str, least: int, most: int) -> list[tuple[int, Tensor, str]]:
-    """Speaker, frames and name of utterances with at least so many frames: every speaker's longest, then second, ..."""
-    of_speaker: dict[int, list[tuple[Tensor, str]]] = {}
+def _longest(frames: Frames, split: str, least: int, most: int) -> list[tuple[int, Tensor, int]]:
+    """Speaker, frames and number of utterances with at least so many: every speaker's longest, then second, ..."""
+    of_speaker: dict[int, list[tuple[Tensor, int]]] = {}
     inside = frames.in_split(split)
     for place, z in enumerate(frames.z.split(frames.offsets.diff().tolist())):
         start = int(frames.offsets[place])
         if len(z) >= least and bool(inside[start]):
-            of_speaker.setdefault(int(frames.speaker[start]), []).append((z, frames.utterances[place]))
+            of_speaker.setdefault(int(frames.speaker[start]), []).append((z, place))
     ranked = [
-        (rank, speaker, z, name)
+        (rank, speaker, z, place)
         for speaker, some in sorted(of_speaker.items())
-        for rank, (z, name) in enumerate(sorted(some, key=lambda one: len(one[0]), reverse=True))
+        for rank, (z, place) in enumerate(sorted(some, key=lambda one: len(one[0]), reverse=True))
     ]
-    return [(speaker, z, name) for _, speaker, z, name in sorted(ranked, key=lambda one: one[:2])][:most]
+    return [(speaker, z, place) for _, speaker, z, place in sorted(ranked, key=lambda one: one[:2])][:most]
 
 
 def _utterances(frames: Frames, split: str) -> list[Tensor]:

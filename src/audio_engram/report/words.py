@@ -5,7 +5,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from audio_engram.measurements import Measurement
-from audio_engram.regimes import DRAWN, MEMORIES, REGIMES
+from audio_engram.regimes import KNOWN
 from audio_engram.report.manifold_words import MANIFOLD
 from audio_engram.report.metric_words import METRICS, Metric
 
@@ -56,7 +56,7 @@ MODELS = {
     **{f"anchor-{strength}": f"anchor, {strength} a step" for strength in (0.1, 0.3)},
     **{f"towards-mean-{strength}": f"towards the mean, {strength} a step" for strength in (0.1, 0.3)},
     "vmf-without-memory": "vMF × log-normal, no memory",
-    **{name: one.words for name, one in (REGIMES | DRAWN | MEMORIES).items()},
+    **{name: one.words for name, one in KNOWN.items()},
     **ANCHORS,
 }
 
