@@ -16,9 +16,10 @@ from audio_engram.data.frames import Frames
 from audio_engram.data.publish import make_folder
 from audio_engram.data.windows import Windows
 from audio_engram.device import find_device
+from audio_engram.distributions import Residuals
 from audio_engram.dynamics.anchor import MOST, drawn
 from audio_engram.dynamics.baselines import Baseline, BaselineName
-from audio_engram.dynamics.drawn_residuals import DrawnResiduals, fit_drawn_residuals
+from audio_engram.dynamics.drawn_residuals import DrawnResiduals, store_residuals
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.memory import matched_width
 from audio_engram.dynamics.model import DynamicsModel, make_model
@@ -90,12 +91,13 @@ class Models(ABC):
         """The model of a regime as rollouts draw from it: by its own density, or from stored residuals."""
         if not regime.bandwidth:
             return self.trained(regime)
-        control, seed = self.trained(REGIMES[regime.control]), seed_for(self.config.seed, "residuals")
-        windows = self.windows("train", 1)
-        width, share = regime.bandwidth, regime.share
-        return self.once(
-            ("drawing", regime.name, width, share), lambda: fit_drawn_residuals(control, windows, width, seed, share)
-        )
+        control = self.trained(REGIMES[regime.control])
+
+        def make() -> Residuals:
+            return store_residuals(control, self.windows("train", 1), seed_for(self.config.seed, "residuals"))
+
+        residuals = self.once(("residuals", regime.control), make)
+        return DrawnResiduals(control, residuals, regime.bandwidth, regime.share).eval()
 
     def trained(self, regime: Regime) -> DynamicsModel:
         """The model of a training regime, at lag 1."""

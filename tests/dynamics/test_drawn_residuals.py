@@ -8,7 +8,7 @@ import torch
 from audio_engram.config import ModelConfig
 from audio_engram.data.windows import Windows
 from audio_engram.dynamics.baselines import fit_baseline
-from audio_engram.dynamics.drawn_residuals import STORED, fit_drawn_residuals
+from audio_engram.dynamics.drawn_residuals import STORED, DrawnResiduals, store_residuals
 from audio_engram.dynamics.heads import measure_start
 from audio_engram.dynamics.model import make_model
 from audio_engram.errors import UsageError
@@ -24,6 +24,10 @@ def windows():
     return Windows(ar_frames(), "train", 2, 1)
 
 
+def drawing_of(one, windows, share=1.0):
+    return DrawnResiduals(one, store_residuals(one, windows, seed=0), 0.5, share)
+
+
 def model(windows, kind="mdn", covariance="diagonal"):
     start = measure_start(windows, fit_baseline("ar1", windows), covariance)
     return make_model(kind, CONFIG.model_copy(update={"covariance": covariance}), start, seed=0)
@@ -32,7 +36,7 @@ def model(windows, kind="mdn", covariance="diagonal"):
 @pytest.mark.parametrize("covariance", ["diagonal", "semi-tied"])
 def test_what_is_stored_is_what_the_model_leaves_over(windows, covariance):
     one = model(windows, covariance=covariance)
-    drawing = fit_drawn_residuals(one, windows, 0.5, seed=0)
+    drawing = drawing_of(one, windows)
     (segment,) = windows.batches(windows.with_valid_target(), 10**6)
     with torch.no_grad():
         law = one(segment.context)
@@ -52,7 +56,7 @@ def test_only_training_speakers_are_stored(windows):
     with torch.no_grad():
         law = one(segment.context)
     held = ((segment.delta[:, 0] - law.mean) / law.spread[:, None]).double()
-    drawing = fit_drawn_residuals(one, windows, 0.5, seed=0)
+    drawing = drawing_of(one, windows)
     stored = drawing.residuals.coloured(drawing.residuals.white)
     assert float(torch.cdist(held, stored).min(1).values.median()) > 1e-3
 
@@ -60,14 +64,14 @@ def test_only_training_speakers_are_stored(windows):
 def test_no_more_are_stored_than_there_is_room_for_and_the_seed_says_which(windows, monkeypatch):
     monkeypatch.setattr("audio_engram.dynamics.drawn_residuals.STORED", 50)
     one = model(windows)
-    first, again, other = (fit_drawn_residuals(one, windows, 0.5, seed).residuals.white for seed in (0, 0, 1))
+    first, again, other = (store_residuals(one, windows, seed).white for seed in (0, 0, 1))
     assert first.shape[0] == 50
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_rollouts_draw_from_it_and_follow_the_seed(windows):
-    drawing = fit_drawn_residuals(model(windows), windows, 0.5, seed=0)
+    drawing = drawing_of(model(windows), windows)
     (segment,) = windows.batches(windows.with_valid_target()[:6], 10)
 
     def rolled(seed):
@@ -81,7 +85,7 @@ def test_rollouts_draw_from_it_and_follow_the_seed(windows):
 
 def test_with_a_share_the_other_draws_and_nats_are_those_of_the_learned_density(windows):
     one = model(windows)
-    whole, most = (fit_drawn_residuals(one, windows, 0.5, seed=0, share=share) for share in (1.0, 0.9))
+    whole, most = (drawing_of(one, windows, share) for share in (1.0, 0.9))
     (segment,) = windows.batches(windows.with_valid_target()[:200], 200)
     delta = segment.delta[:, 0]
     with torch.no_grad():
@@ -95,4 +99,4 @@ def test_with_a_share_the_other_draws_and_nats_are_those_of_the_learned_density(
 
 def test_a_density_without_a_known_spread_is_refused(windows):
     with pytest.raises(UsageError, match="the spread of vmf models is not known: use an mdn model"):
-        fit_drawn_residuals(model(windows, "vmf"), windows, 0.5, seed=0)
+        store_residuals(model(windows, "vmf"), windows, seed=0)

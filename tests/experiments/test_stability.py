@@ -306,9 +306,14 @@ def test_a_regime_with_a_bandwidth_draws_after_the_model_of_its_control_and_trai
     assert DRAWN[name] is one
     assert drawing.n_features == control.n_features
     assert (drawing.model, drawing.bandwidth, drawing.share) == (control, one.bandwidth, one.share)
-    assert run.drawing(one) is drawing
-    assert run.drawing(replace(one, bandwidth=0.3)).bandwidth == 0.3
-    assert run.drawing(replace(one, share=0.3)).share == 0.3
+    for other, bandwidth, share in (
+        (one, one.bandwidth, one.share),
+        (replace(one, bandwidth=0.3), 0.3, one.share),
+        (replace(one, share=0.3), one.bandwidth, 0.3),
+    ):
+        again = run.drawing(other)
+        assert again.residuals is drawing.residuals
+        assert (again.bandwidth, again.share) == (bandwidth, share)
     assert run.drawing(REGIMES[one.control]) is control
     assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == before
 

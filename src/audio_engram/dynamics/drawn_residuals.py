@@ -42,10 +42,8 @@ class DrawnResiduals(nn.Module):
 
 
 @torch.no_grad()
-def fit_drawn_residuals(
-    model: DynamicsModel, windows: Windows, bandwidth: float, seed: int, share: float = 1.0
-) -> DrawnResiduals:
-    """Store what the model leaves over on training windows (lag `windows.steps`), at most `STORED`, drawn at random.
+def store_residuals(model: DynamicsModel, windows: Windows, seed: int) -> Residuals:
+    """What the model leaves over on training windows (lag `windows.steps`), at most `STORED`, drawn at random.
 
     Raises:
         UsageError: for a model whose densities have no known spread.
@@ -54,8 +52,7 @@ def fit_drawn_residuals(
         raise UsageError(f"residuals: the spread of {model.kind} models is not known: use an mdn model")
     index = windows.with_valid_target()
     some = index[drawn(len(index), STORED, seed)]
-    rows = torch.cat([_residual(model, segment) for segment in windows.batches(some, CHUNK)])
-    return DrawnResiduals(model, Residuals.of(rows), bandwidth, share).eval()
+    return Residuals.of(torch.cat([_residual(model, segment) for segment in windows.batches(some, CHUNK)]))
 
 
 def _residual(model: DynamicsModel, segment: Segment) -> Float[Tensor, "B D"]:

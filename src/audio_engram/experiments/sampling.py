@@ -118,7 +118,7 @@ def _judge(tried: _Tried, loss: Measurement, start: _Tried, control: _Tried | No
         verdict=criterion.judge(measured),
         cause=criterion.cause(measured),
         words=f"{tried.regime.words}: at step {tried.same.steps} of {numbers.plural(tried.last.n_frames, 'rollout')} "
-        f"that draw every increment these are {show(tried.last)} times as long as the true ones (1 is right; "
+        f"that draw every increment, their length over that of the true ones is {show(tried.last)} (1 is right; "
         f"{numbers.threshold(LONG.threshold)} to {numbers.threshold(SHORT.threshold)} passes; {', '.join(beside)}; "
         f"{show(tried.ratios['mean'][-1])} where rollouts take means). On true contexts its NLL less that of teacher "
         f"forcing is {show(loss)} nats a frame (lower is better; {cheap.bar}, since so much is luck).",
