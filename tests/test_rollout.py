@@ -112,6 +112,25 @@ def test_a_state_that_left_the_finite_numbers_is_no_error_and_disturbs_no_other(
     assert not roll([1])[0, -1].isfinite().any() or bad == 1e200
 
 
+@pytest.mark.parametrize("step", [*STEPS, "sample"])
+def test_every_row_is_told_of_its_own_utterance_also_when_another_left_the_finite_numbers(step):
+    model = small_model("mdn", D, SMALL, n_features=2)
+    context, _ = run_of_frames()
+    context[1, -1] = torch.nan
+    utterance = torch.randn(B, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+    def roll(rows, utterance=utterance):
+        options = RolloutOptions(step, generator=torch.Generator().manual_seed(3), utterance=utterance[rows])
+        with torch.no_grad():
+            return rollout(model, context[rows], free_running(S), options=options).latents
+
+    rolled = roll([0, 1, 2])
+    assert rolled[1].isnan().all()
+    torch.testing.assert_close(rolled[[0, 2]], roll([0, 2]), rtol=1e-9, atol=1e-9)
+    others = roll([0, 2], utterance.flip(0))
+    assert ((others - rolled[[0, 2]]).abs().amax((1, 2)) > 1e-3).all()
+
+
 @pytest.mark.parametrize("after", [[3], [1, 4], [2, 3, 6]])
 def test_only_frames_where_the_mask_is_true_reach_later_states(model, after):
     context, truth = run_of_frames()

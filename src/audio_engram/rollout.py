@@ -54,6 +54,7 @@ class RolloutOptions:
     """How to advance: which increment to take from the distribution, what corrects it, what is saved for backward.
 
     `detach` stops gradients at the fed-back states; `checkpoint_steps` recomputes each step in the backward pass.
+    `utterance` is what every row's utterance is like, for a model that reads that beside the context.
     """
 
     step: Step = "typical"
@@ -61,6 +62,7 @@ class RolloutOptions:
     generator: torch.Generator | None = None
     detach: bool = False
     checkpoint_steps: bool = False
+    utterance: Float[Tensor, "B F"] | None = None
 
 
 def rollout(
@@ -105,7 +107,7 @@ def _choose(
     if callable(step):
         return step(distribution)
     if step == "sample":
-        return _draw(model, context, distribution, options.generator)
+        return _draw(model, context, distribution, options)
     return distribution.mean if step == "mean" else distribution.typical
 
 
@@ -113,16 +115,24 @@ def _draw(
     model: Forward,
     context: Float[Tensor, "B W D"],
     distribution: DeltaDistribution,
-    generator: torch.Generator | None,
+    options: RolloutOptions,
 ) -> Float[Tensor, "B D"]:
     """A draw for every row; NaN where the state has left the finite numbers and nothing has a density any more."""
     whole = distribution.log_prob(torch.ones_like(context[:, -1])).isfinite()
     if bool(whole.all()):
-        return distribution.sample(generator=generator)
+        return distribution.sample(generator=options.generator)
     delta = torch.full_like(context[:, -1], torch.nan)
     if bool(whole.any()):
-        delta[whole] = model(context[whole]).sample(generator=generator).to(delta.dtype)
+        utterance = None if options.utterance is None else options.utterance[whole]
+        some = _foretold(model, context[whole], utterance)
+        delta[whole] = some.sample(generator=options.generator).to(delta.dtype)
     return delta
+
+
+def _foretold(
+    model: Forward, context: Float[Tensor, "B W D"], utterance: Float[Tensor, "B F"] | None
+) -> DeltaDistribution:
+    return model(context) if utterance is None else model(context, utterance)  # type: ignore[call-arg]
 
 
 def _one_step(
@@ -135,7 +145,7 @@ def _one_step(
 
     def step(target: Tensor | None, *frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         context = torch.stack(frames, dim=1)
-        distribution = model(context)
+        distribution = _foretold(model, context, options.utterance)
         delta = _choose(model, context, distribution, options).to(context.dtype)
         latent = frames[-1] + delta
         if options.corrector is not None:

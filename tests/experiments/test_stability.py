@@ -275,6 +275,16 @@ def test_a_rollout_is_told_of_its_own_utterance(noise, monkeypatch):
     torch.testing.assert_close(torch.cat([last for last, _ in told[::3]]), noise.context[:, -1])
 
 
+@pytest.mark.parametrize("name", ["mdn-tied-utterance", "mdn-tied-utterance-residuals-most"])
+def test_a_rollout_that_leaves_the_finite_numbers_ends_no_other_that_is_told_of_its_utterance(noise, name):
+    context = noise.context.clone()
+    context[3] = torch.nan
+    rolled = replace(noise, context=context).sampled(noise.run.drawing(regime(name)), 5, "test")
+    broken = torch.arange(len(context)) == 3
+    assert rolled[broken].isnan().all()
+    assert rolled[~broken].isfinite().all()
+
+
 def test_only_a_rollout_that_is_told_of_its_utterance_keeps_what_is_its_own(tmp_path):
     """Utterances that differ in the mean of one dimension and are noise beside, which four frames tell half of."""
     regimes = ["mdn-tied", "mdn-tied-utterance"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -99,15 +99,11 @@ class Trajectories:
         Memory holds one piece and not hours of latents; the draws are those of the whole.
         """
         generator = torch.Generator(self.run.device).manual_seed(seed_for(self.run.config.seed, name))
-        options = RolloutOptions("sample", corrector, generator)
+        reads = isinstance(model, DynamicsModel | DrawnResiduals) and model.n_features
         for rows in torch.arange(len(self.context)).split(BATCH):
-            yield _pieces(self._told(model, rows), self.context[rows].to(self.run.device), steps, options)
-
-    def _told(self, model: Forward, rows: Int[Tensor, " M"]) -> Forward:
-        """The model, told what the utterance of each of these rows is like if it reads that."""
-        if isinstance(model, DynamicsModel | DrawnResiduals) and model.n_features:
-            return partial(model.forward, utterance=self.features[rows].to(self.run.device))
-        return model
+            told = self.features[rows].to(self.run.device) if reads else None
+            options = RolloutOptions("sample", corrector, generator, utterance=told)
+            yield _pieces(model, self.context[rows].to(self.run.device), steps, options)
 
     def anchors(self, model: Forward) -> dict[str, Float[Tensor, "B S D"]]:
         """Stretches whose faults are known: one-step draws from true contexts, and true frames ill-treated."""
