@@ -78,9 +78,8 @@ def test_the_process_itself_keeps_its_magnitude_and_loses_nothing(tmp_path, monk
             assert 0.5 < mean.value < 0.97
     assert records.one(metric="delta_nll_difference", model="mdn-sampled - mdn").value == 0
     last = records.one(metric="magnitude_ratio", model="mdn-sampled", mode="sampled", step=STEPS)
-    assert (
-        f"at step 4 of {last.n_frames} rollouts that draw every increment these are {show(last)} times" in finding.words
-    )
+    drawn = f"at step 4 of {last.n_frames} rollouts that draw every increment, "
+    assert f"{drawn}their length over that of the true ones is {show(last)} (1 is right;" in finding.words
     assert "(1 is right; 0.8 to 1.25 passes; " in finding.words
     nll = records.one(metric="delta_nll", model="mdn-sampled")
     assert (nll.mode, nll.value) == ("teacher_forced", pytest.approx(AR().analytic((1,))[0].value, rel=0.1))
