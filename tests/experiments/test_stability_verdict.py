@@ -57,8 +57,13 @@ def test_what_is_left_of_rollouts_that_broke_is_not_the_nearest():
         words = judge(AT, order, []).words
         assert words.startswith("MDN: ")
         assert "Nearest" not in words
+        nearer = "By its finite frames vMF × log-normal is nearer (1.00 [0.90, 1.10]), but only 0.400 of its rollouts"
+        assert nearer in words
+    farther = judged("vmf", (1.9, 1.8, 2.0), (1, 1, 1.1), finite=0.4)
+    assert "finite frames" not in judge(AT, [mine, farther], []).words
     alone = judge(AT, [broken], [])
     assert "only 0.400 of its rollouts stay finite" in alone.words
+    assert "finite frames" not in alone.words
     assert len(alone.conditions) == 5
 
 

@@ -86,10 +86,15 @@ class Judged:
         return [(criterion, m) for criterion, m in self.conditions if criterion.judge(m) != "pass"]
 
     @property
-    def distance(self) -> float:
-        """That is judged; without end where there is none, or not all rollouts have one."""
+    def finite(self) -> float:
+        """The distance of what is finite of rollouts; without end where there is none."""
         value = self.one(CRITERION.metric).value
-        return float("inf") if value is None or self.one("finite_share").value != 1.0 else value
+        return float("inf") if value is None else value
+
+    @property
+    def distance(self) -> float:
+        """That is judged; without end where not all rollouts have one."""
+        return self.finite if self.one("finite_share").value == 1.0 else float("inf")
 
 
 def judge(at: Horizon, judged: Sequence[Judged], measured: Sequence[Measurement]) -> Finding:
@@ -112,7 +117,7 @@ def judge(at: Horizon, judged: Sequence[Judged], measured: Sequence[Measurement]
         measured=decided,
         verdict=criterion.judge(decided),
         cause=criterion.cause(decided),
-        words=f"{best.regime.words}: {_conditions(at, best)}{_nearest(judged, best)}",
+        words=f"{best.regime.words}: {_conditions(at, best)}{_nearest(judged, best)}{_broken(judged, best)}",
         conditions=tuple(Condition(criterion=asked, measured=m) for asked, m in best.conditions),
         caution=" ".join(filter(None, cautions)),
         more=_more(at, best, measured),
@@ -157,6 +162,15 @@ def _nearest(judged: Sequence[Judged], best: Judged) -> str:
         return ""
     missed = " and ".join(_told(*one) for one in near.unmet if one[0] != CRITERION or len(near.unmet) == 1)
     return f" Nearest is {near.regime.words} ({show(near.one(CRITERION.metric))}), but {missed}."
+
+
+def _broken(judged: Sequence[Judged], best: Judged) -> str:
+    """The training that is nearer than all others by what is finite of its rollouts, where not all is."""
+    near = min(judged, key=lambda one: one.finite)
+    if near is best or near.finite >= min(one.distance for one in judged):
+        return ""
+    nearer = f"{near.regime.words} is nearer ({show(near.one(CRITERION.metric))})"
+    return f" By its finite frames {nearer}, but {_told(*near.conditions[0])}."
 
 
 def _luckiest(judged: Sequence[Judged], verdict: str) -> str:
